@@ -1,0 +1,36 @@
+"""Reading the checkpoint from the target; writing is part of the data (see checkpoint.py)."""
+
+from __future__ import annotations
+
+from redis.exceptions import RedisError
+
+from engine.checkpoint.checkpoint import Checkpoint, decode
+from engine.control_client import control_client
+from engine.endpoint import Endpoint
+from engine.errors import TargetRefused, TargetUnreachable
+from engine.settings import TargetSettings
+
+
+async def read_checkpoint(
+    endpoint: Endpoint, settings: TargetSettings, key: bytes
+) -> Checkpoint | None:
+    """The line's checkpoint on the target, None if there is none.
+
+    Raises:
+        TargetUnreachable: the target did not answer. TargetRefused: the key holds something else.
+    """
+    client = control_client(endpoint, timeout_seconds=settings.connect_timeout_seconds)
+    try:
+        fields = await client.hgetall(key)
+    except RedisError as error:
+        if "WRONGTYPE" in str(error):
+            raise TargetRefused(
+                f"the target's key {key.decode('utf-8', 'replace')!r} is not a checkpoint",
+                hint="delete it or use another --task-id",
+            ) from error
+        raise TargetUnreachable(
+            f"the checkpoint cannot be read from the target {endpoint.address}: {error}"
+        ) from error
+    finally:
+        await client.aclose()
+    return decode(fields, key)

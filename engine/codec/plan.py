@@ -1,0 +1,53 @@
+"""What the transcoders need to know of the target and the task, as plain data made once by Python."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from engine.settings import ConflictPolicy
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotPlan:
+    """How RDB records become target commands.
+
+    target_rdb_version: goes into the footer of every RESTORE payload; the target must accept it.
+    redis_types, valkey_types: value types the target loads, by the family of the *source's* magic, because
+    numbers from 22 on mean different things in the two families (rdb.h of Redis and of Valkey).
+    strings_as_set: plain strings go as SET, which costs the target less than RESTORE; needs a target with
+    SET … PXAT (6.2).
+    """
+
+    target_rdb_version: int
+    redis_types: frozenset[int]
+    valkey_types: frozenset[int]
+    on_conflict: ConflictPolicy = ConflictPolicy.REPLACE
+    strings_as_set: bool = True
+    functions: bool = True  # the target knows FUNCTION LOAD (7.0)
+    key_metadata: bool = False  # the target takes KEY_META records in payloads (Redis 8.6)
+    block_bytes: int = 128 * 1024
+    value_limit_bytes: int = 512 * MIB  # proto-max-bulk-len's default: a larger payload cannot be sent
+    check_values: bool = False  # walk the inside of every value as well
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamPlan:
+    """How the command stream becomes target commands.
+
+    checkpoint_key: the hash that each block updates in its own transaction; empty: no transactions, no
+    checkpoint (at-least-once).
+    replid, offset, db: where the stream starts and which database the source had selected there.
+    absolute_expiry: relative times (SETEX, EXPIRE, SET … EX; sources before 7.0) are made absolute by the
+    moment the bytes were received plus clock_offset_ms (target's clock minus ours).
+    """
+
+    checkpoint_key: bytes
+    replid: str
+    offset: int
+    db: int = 0
+    epoch: int = 0
+    absolute_expiry: bool = True
+    clock_offset_ms: int = 0
+    block_bytes: int = 128 * 1024

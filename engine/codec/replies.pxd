@@ -1,0 +1,14 @@
+cdef class ReplySkimmer:
+    cdef bytes tail
+    cdef long long skip
+    cdef int depth
+    cdef long long[16] remaining
+    cdef long long[16] total
+    cdef public long long replies
+    cdef public long long nulls
+    cdef list errors
+    cpdef list take_errors(self)
+    cpdef long long feed(self, bytes chunk) except -1
+    cdef long long parse(self, bytes text) except? -2
+    cdef note_error(self, bytes text)
+    cdef int complete_element(self) except -1

@@ -1,0 +1,129 @@
+"""Counts the target's replies and finds the errors among them, at memory speed.
+
+RESP2 only: the engine never sends HELLO 3. Big bulk replies are passed over, not held.
+"""
+
+try:
+    import cython
+except ModuleNotFoundError:
+    from engine.codec import cython_shim as cython
+
+from engine.errors import InternalError
+
+MAX_DEPTH = 16
+MAX_LINE_BYTES = 64 * 1024
+
+
+@cython.cclass
+class ReplySkimmer:
+    """Feed reply bytes, get how many whole top-level replies they completed.
+
+    errors: list of (reply, element, text) found since the last `take_errors`: the number of the top-level
+    reply since the skimmer was made, the element of an EXEC's array it stands in (-1 at top level), the text
+    without its '-'.
+    """
+
+    def __init__(self) -> None:
+        self.tail = b""
+        self.skip = 0
+        self.depth = 0
+        self.replies = 0
+        self.nulls = 0
+        self.errors = []
+        if not cython.compiled:
+            self.remaining = [0] * MAX_DEPTH
+            self.total = [0] * MAX_DEPTH
+
+    def take_errors(self):
+        found = self.errors
+        self.errors = []
+        return found
+
+    def feed(self, chunk):
+        """Read `chunk`; return the number of top-level replies completed by it.
+
+        Raises:
+            InternalError: bytes that are not RESP2; the connection must be dropped.
+        """
+        before: cython.longlong = self.replies
+        mark: cython.int
+        end: cython.Py_ssize_t
+        line_end: cython.Py_ssize_t
+        count: cython.longlong
+        at: cython.Py_ssize_t = 0
+        if self.tail:
+            chunk = self.tail + chunk
+            self.tail = b""
+        end = len(chunk)
+        if cython.compiled:
+            ptr: cython.p_uchar = chunk
+        else:
+            ptr = chunk
+        while at < end:
+            if self.skip > 0:
+                if self.skip > end - at:
+                    self.skip -= end - at
+                    at = end
+                    break
+                at += self.skip
+                self.skip = 0
+                self.complete_element()
+                continue
+            mark = ptr[at]
+            line_end = at + 1
+            while line_end < end and ptr[line_end] != 13:
+                line_end += 1
+            if line_end + 1 >= end:
+                if end - at > MAX_LINE_BYTES:
+                    raise InternalError("the target sent a reply line without an end")
+                self.tail = chunk[at:]
+                break
+            if mark == 43 or mark == 58:  # + :
+                self.complete_element()
+            elif mark == 45:  # -
+                self.note_error(chunk[at + 1 : line_end])
+                self.complete_element()
+            elif mark == 36:  # $
+                count = self.parse(chunk[at + 1 : line_end])
+                if count < 0:
+                    self.nulls += 1
+                    self.complete_element()
+                else:
+                    self.skip = count + 2
+            elif mark == 42:  # *
+                count = self.parse(chunk[at + 1 : line_end])
+                if count <= 0:
+                    self.nulls += count < 0
+                    self.complete_element()
+                elif self.depth >= MAX_DEPTH:
+                    raise InternalError("the target sent a reply nested too deeply")
+                else:
+                    self.remaining[self.depth] = count
+                    self.total[self.depth] = count
+                    self.depth += 1
+            else:
+                raise InternalError(f"the target sent bytes that are no reply: {chunk[at : at + 24]!r}")
+            at = line_end + 2
+        return self.replies - before
+
+    def parse(self, text):
+        try:
+            return int(text)
+        except ValueError:
+            raise InternalError(f"the target sent a reply with a bad length: {text[:24]!r}") from None
+
+    def note_error(self, text):
+        element = -1
+        if self.depth > 0:
+            element = self.total[0] - self.remaining[0]
+        if len(self.errors) < 1000:
+            self.errors.append((self.replies, element, text.decode("utf-8", "replace")))
+
+    def complete_element(self):
+        while self.depth > 0:
+            self.remaining[self.depth - 1] -= 1
+            if self.remaining[self.depth - 1] > 0:
+                return 0
+            self.depth -= 1
+        self.replies += 1
+        return 0

@@ -1,0 +1,44 @@
+from engine.codec.crc64 cimport crc64_short
+from engine.codec.out_buffer cimport OutBuffer
+from engine.codec.rdb_walker cimport FINISHED, NEED_DATA, RdbWalker
+
+cdef class SnapshotTranscoder(RdbWalker):
+    cdef object plan
+    cdef OutBuffer out
+    cdef Py_ssize_t block_bytes
+    cdef int target_version
+    cdef bint is_replace
+    cdef bint strings_as_set
+    cdef bint checks_values
+    cdef bint has_loadable
+    cdef unsigned char[256] loadable
+    cdef int db
+    cdef long long expire_at_ms
+    cdef long long idle_seconds
+    cdef int frequency
+    cdef bytes key_metadata
+    cdef int block_replies
+    cdef int block_keys
+    cdef public long long keys_read
+    cdef public long long keys_expected
+    cdef public long long functions_read
+    cdef public bint is_finished
+    cdef public dict aux
+    cdef public dict not_carried
+    cpdef feed(self, bytes chunk)
+    cpdef next_block(self, bint flush)
+    cpdef finish(self)
+    cdef take_block(self)
+    cdef int take_key(self) except -1
+    cdef fill_loadable(self)
+    cdef put_select(self)
+    cdef int put_key(self) except -1
+    cdef int put_set(self) except -1
+    cdef int put_restore(self) except -1
+    cdef check_inside(self)
+    cdef not_loadable(self)
+    cdef count(self, kind, number)
+    cdef int take_opcode(self) except -1
+    cdef take_aux(self, Py_ssize_t at)
+    cdef take_243(self)
+    cdef put_function(self, bytes code)

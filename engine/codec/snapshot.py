@@ -1,0 +1,341 @@
+"""RDB bytes in, blocks of target commands out.
+
+A value that the target can load goes as RESTORE with the bytes it has in the RDB (cluster.c, restoreCommand
+and createDumpPayload), whatever is in it; a plain string goes as SET. Nothing is decoded, so a hash of a
+thousand fields costs as much as a string of the same size.
+"""
+
+try:
+    import cython
+except ModuleNotFoundError:
+    from engine.codec import cython_shim as cython
+if not cython.compiled:
+    from engine.codec.crc64 import crc64_short
+    from engine.codec.out_buffer import OutBuffer
+    from engine.codec.rdb_walker import FINISHED, NEED_DATA, RdbWalker
+
+from engine.codec import rdb_grammar as grammar
+from engine.codec.block import Block
+from engine.codec.crc64 import LONG_BYTES, crc64
+from engine.codec.value_check import check_value
+from engine.errors import CorruptRdb, UnsupportedByTarget
+from engine.settings import ConflictPolicy
+
+# Parts of a value or of the keyspace that RESTORE cannot carry and that are therefore only counted.
+KEYDB_MEMBER_TTL = "KeyDB member TTLs"
+MODULE_AUX = "module aux data"
+SLOT_IMPORT = "keys of slots being imported"
+EMPTY_KEYS = "empty collections"
+KEY_METADATA = "key metadata"
+
+
+@cython.cclass
+class SnapshotTranscoder(RdbWalker):
+    """Feed chunks of an RDB, take blocks until `next_block` returns None, feed again; `finish` at the end.
+
+    aux: the RDB's own fields (redis-ver, repl-id, …), latest value each. keys_read: key records so far.
+    keys_expected: the source's own hint of how many there will be. not_carried: what could not be passed on,
+    by kind. All may be read at any time.
+    """
+
+    def __init__(self, plan) -> None:
+        RdbWalker.__init__(self, plan.value_limit_bytes)
+        self.plan = plan
+        self.out = OutBuffer(plan.block_bytes + 64 * 1024)
+        self.block_bytes = plan.block_bytes
+        self.target_version = plan.target_rdb_version
+        self.is_replace = plan.on_conflict is ConflictPolicy.REPLACE
+        self.strings_as_set = plan.strings_as_set and self.is_replace
+        self.checks_values = plan.check_values
+        self.db = 0
+        self.expire_at_ms = -1
+        self.idle_seconds = -1
+        self.frequency = -1
+        self.key_metadata = None
+        self.block_replies = 0
+        self.block_keys = 0
+        self.keys_read = 0
+        self.keys_expected = 0
+        self.functions_read = 0
+        self.is_finished = False
+        self.aux = {}
+        self.not_carried = {}
+        if not cython.compiled:
+            self.loadable = [0] * 256
+        self.has_loadable = False
+
+    def feed(self, chunk):
+        """Add `chunk` (bytes). Blocks are made by `next_block`.
+
+        Returns how many bytes of the chunk lie behind the RDB's end: 0 until `is_finished`.
+        """
+        self.feed_bytes(chunk)
+
+    @property
+    def bytes_read(self):
+        """RDB bytes walked so far."""
+        return self.base + self.pos
+
+    @property
+    def bytes_left_over(self):
+        """Bytes behind the RDB's end, known once `is_finished`."""
+        return self.end - self.pos
+
+    def next_block(self, flush):
+        """Return the next full block; with `flush` also one that is not full; None when more must be fed.
+
+        Raises:
+            CorruptRdb: with the byte offset; blocks already returned stand.
+            UnsupportedByTarget: a value or function that the target cannot hold; names the key.
+        """
+        code: cython.int
+        while self.out.pos < self.block_bytes:
+            code = self.step()
+            if code == NEED_DATA:
+                break
+            if code == FINISHED:
+                self.is_finished = True
+                break
+            if self.op < 243:
+                self.take_key()
+            else:
+                self.take_opcode()
+        else:
+            return self.take_block()
+        if flush and self.block_replies > 0:
+            return self.take_block()
+        return None
+
+    def finish(self):
+        """Check that the RDB was complete.
+
+        Raises:
+            CorruptRdb: it ended in the middle.
+        """
+        if not self.is_finished:
+            raise self.corrupt("the RDB ends early", self.end)
+
+    def take_block(self):
+        block = Block(data=self.out.take(), replies=self.block_replies, keys=self.block_keys, db=self.db)
+        self.block_replies = 0
+        self.block_keys = 0
+        return block
+
+    def take_key(self):
+        """Write the command for the key record [record, pos) and forget its attributes."""
+        if not self.has_loadable:
+            self.fill_loadable()
+        self.keys_read += 1
+        if self.is_empty and grammar.STREAM_TYPES[self.op] == 0:
+            self.count(EMPTY_KEYS, 1)  # servers skip such keys on loading; a stream may be empty
+        else:
+            if self.checks_values:
+                self.check_inside()
+            if not self.loadable[self.op]:
+                raise self.not_loadable()
+            if self.block_replies == 0:
+                self.put_select()
+            if (
+                self.op == 0
+                and self.strings_as_set
+                and self.idle_seconds < 0
+                and self.frequency < 0
+                and self.key_metadata is None
+                and self.ptr[self.value_start] < 0xC0
+            ):
+                self.put_set()
+            else:
+                self.put_restore()
+            self.block_replies += 1
+            self.block_keys += 1
+        self.expire_at_ms = -1
+        self.idle_seconds = -1
+        self.frequency = -1
+        self.key_metadata = None
+        return 0
+
+    def fill_loadable(self):
+        types = self.plan.valkey_types if self.is_valkey else self.plan.redis_types
+        i: cython.int
+        for i in range(256):
+            self.loadable[i] = i in types
+        self.has_loadable = True
+
+    def put_select(self):
+        self.out.put_bytes(b"*2\r\n$6\r\nSELECT\r\n")
+        self.out.put_bulk_number(self.db)
+        self.block_replies += 1
+
+    def put_key(self):
+        """Write the current key as a bulk string."""
+        at: cython.Py_ssize_t = self.record + 1
+        first: cython.int = self.ptr[at]
+        if first < 0xC0:
+            self.skip_string(at)
+            self.out.put_bulk(self.ptr, self.text_start, self.value_start - self.text_start)
+        else:
+            self.out.put_bulk_bytes(self.key_text())
+        return 0
+
+    def put_set(self):
+        """`SET key value [PXAT ms]`."""
+        out = self.out
+        out.put_bytes(b"*5\r\n$3\r\nSET\r\n" if self.expire_at_ms >= 0 else b"*3\r\n$3\r\nSET\r\n")
+        self.put_key()
+        self.skip_string(self.value_start)
+        out.put_bulk(self.ptr, self.text_start, self.pos - self.text_start)
+        if self.expire_at_ms >= 0:
+            out.put_bytes(b"$4\r\nPXAT\r\n")
+            out.put_bulk_number(max(self.expire_at_ms, 1))
+        return 0
+
+    def put_restore(self):
+        """`RESTORE key ttl payload [REPLACE] [ABSTTL] [IDLETIME s | FREQ n]`."""
+        out = self.out
+        arguments: cython.int = 4
+        metadata_bytes: cython.Py_ssize_t = 0
+        if self.is_replace:
+            arguments += 1
+        if self.expire_at_ms >= 0:
+            arguments += 1
+        if self.frequency >= 0 or self.idle_seconds >= 0:
+            arguments += 2
+        if self.key_metadata is not None:
+            metadata_bytes = len(self.key_metadata)
+        out.put_header(42, arguments)
+        out.put_bytes(b"$7\r\nRESTORE\r\n")
+        self.put_key()
+        out.put_bulk_number(max(self.expire_at_ms, 1) if self.expire_at_ms >= 0 else 0)
+
+        value_bytes: cython.Py_ssize_t = self.pos - self.value_start
+        out.put_header(36, metadata_bytes + 1 + value_bytes + 10)
+        out.make_room(metadata_bytes + value_bytes + 128)
+        start: cython.Py_ssize_t = out.pos
+        if metadata_bytes:
+            out.put_bytes(self.key_metadata)
+        out.put_byte(self.op)
+        out.put(self.ptr, self.value_start, value_bytes)
+        out.put_little_endian(self.target_version, 2)
+        if out.pos - start < LONG_BYTES:
+            out.put_little_endian(crc64_short(0, out.ptr, start, out.pos - start), 8)
+        else:
+            with memoryview(out.data) as view:
+                checksum = crc64(view[start : out.pos])
+            out.put_little_endian(checksum, 8)
+        out.put_line_end()
+
+        if self.is_replace:
+            out.put_bytes(b"$7\r\nREPLACE\r\n")
+        if self.expire_at_ms >= 0:
+            out.put_bytes(b"$6\r\nABSTTL\r\n")
+        if self.frequency >= 0:
+            out.put_bytes(b"$4\r\nFREQ\r\n")
+            out.put_bulk_number(self.frequency)
+        elif self.idle_seconds >= 0:
+            out.put_bytes(b"$8\r\nIDLETIME\r\n")
+            out.put_bulk_number(self.idle_seconds)
+        return 0
+
+    def check_inside(self):
+        try:
+            check_value(self.op, self.is_valkey, bytes(self.window[self.value_start : self.pos]))
+            self.key_text()
+        except CorruptRdb as error:
+            raise self.corrupt(
+                f"key {self.key_text()!r}, {grammar.NAMES.get(self.op, self.op)}: {error.message}",
+                self.value_start + max(error.offset, 0),
+            ) from error
+
+    def not_loadable(self):
+        name = grammar.NAMES.get(self.op, f"type {self.op}")
+        return UnsupportedByTarget(
+            f"the target cannot load key {self.key_text()!r} of database {self.db}: {name}, RDB type {self.op}",
+            detail=f"the target's own RDB version is {self.target_version}",
+            hint="use a target that knows this type, or remove the key from the source",
+        )
+
+    def count(self, kind, number):
+        self.not_carried[kind] = self.not_carried.get(kind, 0) + number
+
+    def take_opcode(self):
+        """Act on the complete opcode record [record, pos)."""
+        at: cython.Py_ssize_t = self.record + 1
+        if self.op == 252:
+            self.expire_at_ms = int.from_bytes(self.window[at : at + 8], "little", signed=True)
+            if self.expire_at_ms < 0:
+                self.expire_at_ms = 0
+        elif self.op == 253:
+            self.expire_at_ms = 1000 * int.from_bytes(self.window[at : at + 4], "little", signed=True)
+            if self.expire_at_ms < 0:
+                self.expire_at_ms = 0
+        elif self.op == 248:
+            self.read_length(at)
+            self.idle_seconds = min(self.number, cython.cast(cython.ulonglong, 0x7FFFFFFF))
+        elif self.op == 249:
+            self.frequency = self.ptr[at]
+        elif self.op == 254:
+            self.read_length(at)
+            if self.number > cython.cast(cython.ulonglong, 0x7FFFFFFF):
+                raise self.corrupt(f"database number {self.number} cannot be", at)
+            self.db = self.number
+            if self.block_replies > 0:
+                self.put_select()
+        elif self.op == 251:
+            self.read_length(at)
+            self.keys_expected += min(self.number, cython.cast(cython.ulonglong, 1 << 48))
+        elif self.op == 250:
+            self.take_aux(at)
+        elif self.op == 245:
+            self.put_function(self.text_at(at))
+        elif self.op == 246:
+            raise UnsupportedByTarget(
+                "the snapshot holds a function of a 7.0 release candidate, which no released server loads",
+                hint="delete the function on the source or upgrade the source first",
+            )
+        elif self.op == 247:
+            self.count(MODULE_AUX, 1)
+        elif self.op == 243:
+            self.take_243()
+        return 0
+
+    def take_aux(self, at):
+        name = self.text_at(at)
+        value = self.text_at(self.text_end)
+        if name == b"lua":
+            if self.block_replies == 0:
+                self.put_select()
+            self.out.put_bytes(b"*3\r\n$6\r\nSCRIPT\r\n$4\r\nLOAD\r\n")
+            self.out.put_bulk_bytes(value)
+            self.block_replies += 1
+        elif name == b"keydb-subexpire-key":
+            self.count(KEYDB_MEMBER_TTL, 1)
+        elif len(self.aux) < 64 or name in self.aux:
+            self.aux[name] = value
+
+    def take_243(self):
+        if self.is_valkey:
+            self.count(SLOT_IMPORT, 1)
+            return
+        self.read_length(self.record + 1)
+        if self.number == 0:
+            return
+        if self.plan.key_metadata:
+            self.key_metadata = bytes(self.window[self.record : self.pos])
+        else:
+            self.count(KEY_METADATA, 1)
+
+    def put_function(self, code):
+        if not self.plan.functions:
+            raise UnsupportedByTarget(
+                f"the source has a function library the target cannot load: {code[:60]!r}",
+                hint="functions need a target of version 7.0 or newer",
+            )
+        self.functions_read += 1
+        if self.block_replies == 0:
+            self.put_select()
+        if self.is_replace:
+            self.out.put_bytes(b"*4\r\n$8\r\nFUNCTION\r\n$4\r\nLOAD\r\n$7\r\nREPLACE\r\n")
+        else:
+            self.out.put_bytes(b"*3\r\n$8\r\nFUNCTION\r\n$4\r\nLOAD\r\n")
+        self.out.put_bulk_bytes(code)
+        self.block_replies += 1

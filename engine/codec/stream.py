@@ -1,0 +1,432 @@
+"""Replication stream bytes in, blocks of target commands out, each a transaction with its checkpoint.
+
+A command is copied, not re-encoded; runs of ordinary commands are copied in one piece. The exceptions are
+few: PING and REPLCONF only move the offset, MULTI and EXEC are merged into the block's own transaction, and
+relative times become absolute. A block never ends inside a transaction of the source.
+
+    MULTI · [SELECT db] · commands … · [SELECT 0] · HSET checkpoint … offset n db d · EXEC
+
+Source of the stream's shape: replication.c, replicationFeedSlaves; server.c, propagatePendingCommands.
+"""
+
+try:
+    import cython
+except ModuleNotFoundError:
+    from engine.codec import cython_shim as cython
+if not cython.compiled:
+    from engine.codec.out_buffer import OutBuffer
+
+from engine.codec.block import Block
+from engine.errors import SourceProtocolError
+
+KEPT_ARGUMENTS = cython.declare(cython.int, 12)
+MAX_ARGUMENTS = 1 << 31
+MAX_ARGUMENT_BYTES = 1 << 40
+MAX_LINE_BYTES = 64
+SENTINEL_CHANNEL = b"__sentinel__:hello"
+
+
+@cython.cclass
+class StreamTranscoder:
+    """Feed chunks, take blocks until `next_block` returns None, feed again.
+
+    offset: the stream offset after the last command taken. db: database selected at the source there.
+    getack_offset: offset after the newest `REPLCONF GETACK`, -1 before the first. flushes: FLUSHALL and
+    FLUSHDB seen. pings, messages_dropped (Sentinel's announcements), rewritten: counts.
+    """
+
+    def __init__(self, plan) -> None:
+        self.plan = plan
+        self.window = bytearray()
+        self.pos = 0
+        self.end = 0
+        self.command = 0
+        self.base_offset = plan.offset
+        self.offset = plan.offset
+        self.replid = plan.replid.encode()
+        self.epoch = plan.epoch
+        self.checkpoint_key = plan.checkpoint_key
+        self.has_checkpoint = bool(plan.checkpoint_key)
+        self.absolute_expiry = plan.absolute_expiry
+        self.clock_offset_ms = plan.clock_offset_ms
+        self.block_bytes = plan.block_bytes
+        self.out = OutBuffer(plan.block_bytes + 64 * 1024)
+        self.db = plan.db
+        self.block_db = 0
+        self.is_open = False
+        self.in_transaction = False
+        self.arguments = 0
+        self.arguments_done = 0
+        self.block_replies = 0
+        self.block_commands = 0
+        self.received_ms = 0
+        self.getack_offset = -1
+        self.flushes = 0
+        self.pings = 0
+        self.messages_dropped = 0
+        self.rewritten = 0
+        if not cython.compiled:
+            self.argument_start = [0] * KEPT_ARGUMENTS
+            self.argument_bytes = [0] * KEPT_ARGUMENTS
+        self.bind()
+
+    def bind(self):
+        if cython.compiled:
+            self.ptr = cython.cast(cython.p_uchar, cython.cast(cython.p_char, self.window))
+        else:
+            self.ptr = self.window
+
+    def feed(self, chunk, received_ms):
+        """Add `chunk`, received at `received_ms` (wall clock, milliseconds since the epoch)."""
+        i: cython.int
+        keep: cython.Py_ssize_t = self.command
+        if keep > 0:
+            del self.window[:keep]
+            self.base_offset += keep
+            self.pos -= keep
+            self.command = 0
+            for i in range(KEPT_ARGUMENTS):
+                self.argument_start[i] -= keep
+        self.window += chunk
+        self.end = len(self.window)
+        self.received_ms = received_ms
+        self.bind()
+
+    @property
+    def bytes_waiting(self):
+        """Bytes fed that are not yet part of a command taken."""
+        return self.end - self.command
+
+    @property
+    def has_open_block(self):
+        """Whether commands wait in a block that has not been returned."""
+        return self.is_open
+
+    def out_of_step(self, message):
+        at = self.base_offset + self.pos
+        return SourceProtocolError(
+            f"the replication stream is out of step at offset {at}: {message}",
+            detail=f"bytes {bytes(self.window[self.pos : self.pos + 24])!r}",
+            hint="run the same command again; it goes on from the checkpoint",
+        )
+
+    def next_block(self, flush):
+        """Return the next full block; with `flush` also one that is not full; None when more must be fed.
+
+        Raises:
+            SourceProtocolError: the bytes are not a stream of commands.
+        """
+        run: cython.Py_ssize_t = self.command
+        found: cython.int
+        while True:
+            found = self.read_command()
+            if found == 0:
+                break
+            if found == 2:  # special: what came before it first
+                if run < self.command:
+                    self.out.put(self.ptr, run, self.command - run)
+                self.offset = self.base_offset + self.pos
+                self.take_special()
+                run = self.pos
+            elif not self.is_open:
+                self.open_block()
+                self.block_commands += 1
+                self.block_replies += 1
+            else:
+                self.block_commands += 1
+                self.block_replies += 1
+            self.command = self.pos
+            self.offset = self.base_offset + self.pos
+            if not self.in_transaction and self.out.pos + self.pos - run >= self.block_bytes:
+                break
+        if run < self.command:
+            self.out.put(self.ptr, run, self.command - run)
+        if self.is_open and not self.in_transaction and (flush or self.out.pos >= self.block_bytes):
+            return self.close_block()
+        return None
+
+    def read_command(self):
+        """Read up to the end of one command: 0 bytes are missing, 1 ordinary, 2 special (see take_special)."""
+        after: cython.Py_ssize_t
+        if self.arguments == 0:
+            self.command = self.pos
+            if self.pos >= self.end:
+                return 0
+            if self.ptr[self.pos] == 10:  # a lone newline is a keep-alive and counts as a byte
+                self.pos += 1
+                self.argument_bytes[0] = 0
+                self.arguments_done = 0
+                return 2
+            if self.ptr[self.pos] != 42:
+                raise self.out_of_step("a command must begin with '*'")
+            after = self.read_number(self.pos + 1)
+            if after < 0:
+                return 0
+            if self.number < 1 or self.number > MAX_ARGUMENTS:
+                raise self.out_of_step(f"a command of {self.number} arguments")
+            self.arguments = self.number
+            self.arguments_done = 0
+            self.pos = after
+        while self.arguments_done < self.arguments:
+            if self.pos >= self.end:
+                return 0
+            if self.ptr[self.pos] != 36:
+                raise self.out_of_step("an argument must begin with '$'")
+            after = self.read_number(self.pos + 1)
+            if after < 0:
+                return 0
+            if self.number < 0 or self.number > MAX_ARGUMENT_BYTES:
+                raise self.out_of_step(f"an argument of {self.number} bytes")
+            if after + self.number + 2 > self.end:
+                return 0
+            if self.ptr[after + self.number] != 13 or self.ptr[after + self.number + 1] != 10:
+                raise self.out_of_step("an argument does not end where its length says")
+            if self.arguments_done < KEPT_ARGUMENTS:
+                self.argument_start[self.arguments_done] = after
+                self.argument_bytes[self.arguments_done] = self.number
+            self.arguments_done += 1
+            self.pos = after + self.number + 2
+        self.arguments = 0
+        return 2 if self.is_special() else 1
+
+    def read_number(self, at):
+        """Read digits and a line end at `at` into `number`; the position behind it, or -1."""
+        value: cython.longlong = 0
+        digit: cython.int
+        start: cython.Py_ssize_t = at
+        while at < self.end:
+            digit = self.ptr[at] - 48
+            if digit < 0 or digit > 9:
+                break
+            value = value * 10 + digit
+            at += 1
+            if at - start > 18:
+                raise self.out_of_step("a number is too long")
+        if at + 2 > self.end:
+            if at < self.end and self.ptr[at] != 13:
+                raise self.out_of_step("a number does not end its line")
+            return -1
+        if at == start or self.ptr[at] != 13 or self.ptr[at + 1] != 10:
+            raise self.out_of_step("a number does not end its line")
+        self.number = value
+        return at + 2
+
+    def is_named(self, name):
+        """Whether argument 0 is `name` (upper case letters), in any case. Lengths are equal already."""
+        i: cython.Py_ssize_t
+        start: cython.Py_ssize_t = self.argument_start[0]
+        count: cython.Py_ssize_t = self.argument_bytes[0]
+        for i in range(count):
+            if (self.ptr[start + i] & 0xDF) != name[i]:
+                return False
+        return True
+
+    def is_special(self):
+        """Whether the command at hand needs more than copying."""
+        count: cython.Py_ssize_t = self.argument_bytes[0]
+        if count == 3:
+            return self.absolute_expiry and self.is_named(b"SET") and self.has_relative_option(3)
+        if count == 4:
+            return self.is_named(b"PING") or self.is_named(b"EXEC")
+        if count == 5:
+            if self.is_named(b"MULTI"):
+                return True
+            if not self.absolute_expiry:
+                return False
+            if self.is_named(b"SETEX"):
+                return True
+            return self.is_named(b"GETEX") and self.has_relative_option(2)
+        if count == 6:
+            if self.is_named(b"SELECT") or self.is_named(b"SWAPDB"):
+                return True
+            return self.absolute_expiry and (self.is_named(b"PSETEX") or self.is_named(b"EXPIRE"))
+        if count == 7:
+            if self.is_named(b"PUBLISH") or self.is_named(b"FLUSHDB"):
+                return True
+            return self.absolute_expiry and self.is_named(b"PEXPIRE")
+        if count == 8:
+            return self.is_named(b"REPLCONF") or self.is_named(b"FLUSHALL")
+        return False
+
+    def has_relative_option(self, first):
+        """Whether EX or PX stands among the options from argument `first` on, with a value behind it."""
+        i: cython.Py_ssize_t
+        start: cython.Py_ssize_t
+        last: cython.Py_ssize_t = min(self.arguments_done, KEPT_ARGUMENTS) - 1
+        for i in range(first, last):
+            if self.argument_bytes[i] == 2:
+                start = self.argument_start[i]
+                if (self.ptr[start + 1] & 0xDF) == 88 and (
+                    (self.ptr[start] & 0xDF) == 69 or (self.ptr[start] & 0xDF) == 80
+                ):
+                    return True
+        return False
+
+    def argument(self, index):
+        if index >= self.arguments_done or index >= KEPT_ARGUMENTS:
+            return b""
+        start: cython.Py_ssize_t = self.argument_start[index]
+        return bytes(self.window[start : start + self.argument_bytes[index]])
+
+    def take_special(self):
+        """Act on the special command [command, pos); `offset` stands behind it already."""
+        if self.arguments_done == 0:
+            return
+        name = self.argument(0).upper()
+        if name == b"PING":
+            self.pings += 1
+        elif name == b"SELECT":
+            self.take_select()
+        elif name == b"MULTI":
+            self.in_transaction = True
+            if not self.has_checkpoint:
+                self.copy_command()
+        elif name == b"EXEC":
+            self.in_transaction = False
+            if not self.has_checkpoint:
+                self.copy_command()
+        elif name == b"REPLCONF":
+            if self.argument(1).upper() == b"GETACK":
+                self.getack_offset = self.offset
+        elif name == b"PUBLISH":
+            if self.argument(1) == SENTINEL_CHANNEL:
+                self.messages_dropped += 1  # would make the source's Sentinels adopt the target
+            else:
+                self.copy_command()
+        elif name == b"FLUSHALL" or name == b"FLUSHDB":
+            self.flushes += 1
+            self.copy_command()
+        elif name == b"SWAPDB":
+            self.take_swapdb()
+        else:
+            self.take_relative_time(name)
+
+    def copy_command(self):
+        if not self.is_open:
+            self.open_block()
+        self.out.put(self.ptr, self.command, self.pos - self.command)
+        self.block_commands += 1
+        self.block_replies += 1
+
+    def put_command(self, arguments):
+        """Write a command of our own making in place of the source's."""
+        if not self.is_open:
+            self.open_block()
+        self.out.put_header(42, len(arguments))
+        for text in arguments:
+            self.out.put_bulk_bytes(text)
+        self.block_replies += 1
+
+    def take_select(self):
+        try:
+            db = int(self.argument(1))
+        except ValueError:
+            raise self.out_of_step("SELECT without a database number") from None
+        self.db = db
+        if self.is_open and self.block_db != db:
+            self.put_command([b"SELECT", b"%d" % db])
+            self.block_db = db
+
+    def take_swapdb(self):
+        """Pass it on; a checkpoint that was swapped out of database 0 with the data is removed there."""
+        self.copy_command()
+        swapped = {self.argument(1), self.argument(2)}
+        if self.has_checkpoint and b"0" in swapped and len(swapped) == 2:
+            other = (swapped - {b"0"}).pop()
+            self.put_command([b"SELECT", other])
+            self.put_command([b"DEL", self.checkpoint_key])
+            self.put_command([b"SELECT", b"%d" % self.db])
+
+    def take_relative_time(self, name):
+        """SETEX, PSETEX, EXPIRE, PEXPIRE, SET … EX|PX, GETEX … EX|PX with the moment they end.
+
+        Anything not exactly of these forms is copied: SET … EXAT needs no change, and since 7.0 sources send
+        absolute times only (expire.c, expireGenericCommand; t_string.c, setGenericCommand).
+        """
+        count = self.arguments_done
+        rewritten = None
+        if count > KEPT_ARGUMENTS:
+            rewritten = None
+        elif (name == b"SETEX" or name == b"PSETEX") and count == 4:
+            moment = self.moment_after(self.argument(2), name == b"SETEX")
+            if moment is not None:
+                rewritten = [b"SET", self.argument(1), self.argument(3), b"PXAT", moment]
+        elif (name == b"EXPIRE" or name == b"PEXPIRE") and count == 3:
+            moment = self.moment_after(self.argument(2), name == b"EXPIRE")
+            if moment is not None:
+                rewritten = [b"PEXPIREAT", self.argument(1), moment]
+        elif name == b"SET" or name == b"GETEX":
+            rewritten = self.with_moment(3 if name == b"SET" else 2)
+        if rewritten is None:
+            self.copy_command()
+        else:
+            self.rewritten += 1
+            self.put_command(rewritten)
+            self.block_commands += 1
+
+    def with_moment(self, first_option):
+        """The command's arguments with EX or PX replaced by PXAT; None if neither is among them."""
+        count = self.arguments_done
+        for index in range(first_option, count - 1):
+            option = self.argument(index).upper()
+            if option == b"EX" or option == b"PX":
+                moment = self.moment_after(self.argument(index + 1), option == b"EX")
+                if moment is None:
+                    return None
+                arguments = [self.argument(i) for i in range(count)]
+                arguments[index] = b"PXAT"
+                arguments[index + 1] = moment
+                return arguments
+        return None
+
+    def moment_after(self, text, is_seconds):
+        """Text of the absolute time, in ms of the target's clock; None if `text` is no number."""
+        try:
+            duration = int(text)
+        except ValueError:
+            return None
+        if is_seconds:
+            duration *= 1000
+        return b"%d" % max(self.received_ms + self.clock_offset_ms + duration, 1)
+
+    def open_block(self):
+        self.is_open = True
+        self.block_db = 0
+        self.block_replies = 0
+        self.block_commands = 0
+        if self.has_checkpoint:
+            self.out.put_bytes(b"*1\r\n$5\r\nMULTI\r\n")
+        if self.db != 0:
+            self.out.put_bytes(b"*2\r\n$6\r\nSELECT\r\n")
+            self.out.put_bulk_number(self.db)
+            self.block_replies += 1
+            self.block_db = self.db
+
+    def close_block(self):
+        out = self.out
+        if self.block_db != 0:
+            out.put_bytes(b"*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n")
+            self.block_replies += 1
+        if self.has_checkpoint:
+            out.put_bytes(b"*14\r\n$4\r\nHSET\r\n")
+            out.put_bulk_bytes(self.checkpoint_key)
+            out.put_bytes(b"$6\r\nformat\r\n$1\r\n1\r\n$5\r\nphase\r\n$6\r\nstream\r\n$5\r\nepoch\r\n")
+            out.put_bulk_number(self.epoch)
+            out.put_bytes(b"$6\r\nreplid\r\n")
+            out.put_bulk_bytes(self.replid)
+            out.put_bytes(b"$6\r\noffset\r\n")
+            out.put_bulk_number(self.offset)
+            out.put_bytes(b"$2\r\ndb\r\n")
+            out.put_bulk_number(self.db)
+            out.put_bytes(b"*1\r\n$4\r\nEXEC\r\n")
+            self.block_replies += 3  # MULTI, HSET, EXEC
+        block = Block(
+            data=out.take(),
+            replies=self.block_replies,
+            commands=self.block_commands,
+            offset=self.offset,
+            db=self.db,
+            is_transaction=self.has_checkpoint,
+        )
+        self.is_open = False
+        return block

@@ -1,0 +1,37 @@
+"""Control connections by redis-py and hiredis: INFO, probes, checkpoints. Never the data."""
+
+from __future__ import annotations
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from engine.endpoint import Endpoint
+
+
+def control_client(endpoint: Endpoint, *, timeout_seconds: float) -> Redis:
+    """A redis-py client for `endpoint`, RESP2, database 0, bytes in and out, no retries of its own."""
+    common: dict[str, object] = {
+        "username": endpoint.username,
+        "password": endpoint.password,
+        "protocol": 2,
+        "socket_timeout": timeout_seconds,
+        "socket_connect_timeout": timeout_seconds,
+        "retry": Retry(NoBackoff(), 0),
+        "single_connection_client": True,
+        "lib_name": None,
+        "lib_version": None,
+    }
+    if endpoint.unix_path is not None:
+        return Redis(unix_socket_path=endpoint.unix_path, **common)  # type: ignore[arg-type]
+    if endpoint.tls is not None:
+        tls = endpoint.tls
+        common |= {
+            "ssl": True,
+            "ssl_ca_certs": None if tls.ca_file is None else str(tls.ca_file),
+            "ssl_certfile": None if tls.cert_file is None else str(tls.cert_file),
+            "ssl_keyfile": None if tls.key_file is None else str(tls.key_file),
+            "ssl_cert_reqs": "required" if tls.verify else "none",
+            "ssl_check_hostname": tls.verify,
+        }
+    return Redis(host=endpoint.host, port=endpoint.port, **common)  # type: ignore[arg-type]

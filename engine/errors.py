@@ -1,0 +1,133 @@
+"""Every error the engine raises on purpose, by whose fault it is.
+
+EngineError
+├── ConfigError               the operator's input: an option, a URL, a settings file        exit 2
+├── SourceError               the source, or the way to it
+│   ├── SourceUnreachable     no connection could be made                                    exit 3
+│   ├── SourceAuthError       credentials or permissions refused; a retry cannot help        exit 3
+│   ├── SourceRefused         the source will not serve a replica (version, role, setting)   exit 3
+│   ├── SourceNotReady        LOADING, NOMASTERLINK …: the same request may succeed later    retried
+│   ├── SourceLinkLost        the connection broke or went silent                            reconnect
+│   ├── SourceProtocolError   bytes that the replication protocol does not allow             exit 4
+│   └── CorruptRdb            a snapshot that is not what the format says                    exit 4
+├── TargetError               the target, or the way to it
+│   ├── TargetUnreachable     no connection could be made                                    exit 3
+│   ├── TargetAuthError       credentials or permissions refused                             exit 3
+│   ├── TargetRefused         the target cannot take this task (role, cluster, conflict)     exit 3
+│   ├── TargetLinkLost        the connection broke                                           reconnect
+│   ├── TargetRejected        an error reply to a write; names command, key and offset       exit 4
+│   └── UnsupportedByTarget   a value or a function that this target cannot hold             exit 4
+└── InternalError             a bug of ours                                                  exit 4
+
+SourceUnreachable, SourceAuthError … end the process with 3 only while nothing has been written to the
+target; afterwards they end it with 4 (see engine/control/exit_status.py).
+"""
+
+from __future__ import annotations
+
+
+class EngineError(Exception):
+    """A failure with its facts and its remedy.
+
+    message: what happened, in one line, naming the thing. detail: the facts behind it (what was asked,
+    what was found). hint: what the operator can do. None of them ever holds a password.
+    """
+
+    def __init__(self, message: str, *, detail: str = "", hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.detail = detail
+        self.hint = hint
+
+    def __str__(self) -> str:
+        text = self.message
+        if self.detail:
+            text += f" ({self.detail})"
+        if self.hint:
+            text += f". {self.hint}"
+        return text
+
+
+class ConfigError(EngineError):
+    """The operator's input cannot be used as it is."""
+
+
+class SourceError(EngineError):
+    """The source, or the way to it."""
+
+
+class SourceUnreachable(SourceError):
+    """No connection to the source could be made."""
+
+
+class SourceAuthError(SourceError):
+    """The source refused the credentials or the permissions of the user."""
+
+
+class SourceRefused(SourceError):
+    """The source will not serve a replica."""
+
+
+class SourceNotReady(SourceError):
+    """The source cannot answer now (LOADING, NOMASTERLINK); the same request may succeed later."""
+
+
+class SourceLinkLost(SourceError):
+    """The replication connection broke or went silent."""
+
+
+class SourceProtocolError(SourceError):
+    """Bytes from the source that the replication protocol does not allow."""
+
+
+class CorruptRdb(SourceError):
+    """A snapshot that is not what the format says. `offset` counts bytes from the start of the RDB."""
+
+    def __init__(self, message: str, *, offset: int = -1, detail: str = "", hint: str = "") -> None:
+        super().__init__(message, detail=detail, hint=hint)
+        self.offset = offset
+
+
+class TargetError(EngineError):
+    """The target, or the way to it."""
+
+
+class TargetUnreachable(TargetError):
+    """No connection to the target could be made."""
+
+
+class TargetAuthError(TargetError):
+    """The target refused the credentials or the permissions of the user."""
+
+
+class TargetRefused(TargetError):
+    """The target cannot take this task."""
+
+
+class TargetLinkLost(TargetError):
+    """The connection to the target broke."""
+
+
+class TargetRejected(TargetError):
+    """The target answered a write with an error.
+
+    command: its name in upper case. key: its first key, empty if it has none. reply: the error text.
+    offset: the replication offset at the end of the block it was sent in, -1 in the snapshot phase.
+    """
+
+    def __init__(  # noqa: PLR0913 - each is a fact the operator needs
+        self, message: str, *, command: str, key: bytes, reply: str, offset: int, hint: str = ""
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.command = command
+        self.key = key
+        self.reply = reply
+        self.offset = offset
+
+
+class UnsupportedByTarget(TargetError):
+    """A value or a function that this target cannot hold."""
+
+
+class InternalError(EngineError):
+    """A state that cannot be: a bug of ours."""

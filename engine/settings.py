@@ -1,0 +1,83 @@
+"""Frozen settings, one class a stage, units in the names.
+
+The command line, environment and TOML file are merged in engine/control/options.py; nothing below
+`control` reads them. Every default a user can see stands here once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from engine.endpoint import Endpoint
+
+MIB = 1024 * 1024
+GIB = 1024 * MIB
+
+
+class Method(StrEnum):
+    """How much to migrate: the snapshot only, or the snapshot and then the stream."""
+
+    FULL = "full"
+    INCREMENTAL = "incremental"
+
+
+class ConflictPolicy(StrEnum):
+    """What to do with a key of the snapshot that the target already has."""
+
+    REPLACE = "replace"
+    SKIP = "skip"
+    FAIL = "fail"
+
+
+class ResumeMode(StrEnum):
+    """After a lost connection: go on by oneself, or stop for the operator."""
+
+    AUTO = "auto"
+    MANUAL = "manual"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpoolSettings:
+    """The buffer between the replica link and the replay."""
+
+    memory_bytes: int = 32 * MIB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetSettings:
+    """The pipelined connection to a target shard."""
+
+    block_bytes: int = 128 * 1024  # commands are sent in blocks of about this size
+    inflight_bytes: int = 4 * MIB  # sent and not yet answered, per shard
+    connect_timeout_seconds: float = 10.0
+    reply_timeout_seconds: float = 60.0  # no reply for so long while some are due: the link is lost
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceSettings:
+    """The replica link to a source shard."""
+
+    connect_timeout_seconds: float = 10.0
+    handshake_timeout_seconds: float = 60.0  # a single reply of the handshake; newlines count as life
+    silence_timeout_seconds: float = 60.0  # neither data nor PING for so long: the link is lost
+    ack_interval_seconds: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskSettings:
+    """One migration."""
+
+    task_id: str
+    source: Endpoint
+    target: Endpoint
+    method: Method = Method.INCREMENTAL
+    exit_when_synced: bool = False
+    bandwidth_limit_bytes_per_second: int | None = None  # None: no limit
+    on_conflict: ConflictPolicy = ConflictPolicy.REPLACE
+    resume_mode: ResumeMode = ResumeMode.AUTO
+    spool: SpoolSettings = field(default_factory=SpoolSettings)
+    source_link: SourceSettings = field(default_factory=SourceSettings)
+    target_link: TargetSettings = field(default_factory=TargetSettings)
+    stop_timeout_seconds: float = 10.0  # a graceful stop finishes what is in flight within this time

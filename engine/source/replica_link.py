@@ -1,0 +1,253 @@
+"""The connection that makes us a replica of one source shard.
+
+It drives the handshake, frames the RDB, and puts every byte into the spool with the moment it came. It knows
+neither the target nor whether to try again. Times of silence and acknowledgements are the caller's
+(`seconds_silent`, `acknowledge`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from typing import cast
+
+import structlog
+
+from engine.codec.command_text import encode
+from engine.connect import open_connection
+from engine.endpoint import Endpoint
+from engine.errors import (
+    EngineError,
+    SourceLinkLost,
+    SourceNotReady,
+    SourceProtocolError,
+    SourceUnreachable,
+)
+from engine.position import Position
+from engine.settings import SourceSettings
+from engine.source.handshake import FullResync, Handshake, PartialResync, Verdict
+from engine.source.rdb_framing import RdbFraming
+from engine.spool.memory import Chunk, MemorySpool, Section
+
+log = structlog.get_logger("engine.source")
+
+MAX_LINE_BYTES = 64 * 1024
+
+
+class ReplicaLink(asyncio.Protocol):
+    """One replication connection.
+
+    read_offset: stream offset of the last byte received. framing: the RDB on its way, None in a partial
+    resync. Everything received goes to `spool`, which the caller drains.
+    """
+
+    def __init__(self, endpoint: Endpoint, settings: SourceSettings, *, memory_bytes: int) -> None:
+        self._endpoint = endpoint
+        self._settings = settings
+        self._transport: asyncio.Transport | None = None
+        self._handshake: Handshake | None = None
+        self._lines = b""
+        self._is_stopped = False
+        self._heard_at = time.monotonic()
+        self._verdict: asyncio.Future[Verdict] | None = None
+        self.framing: RdbFraming | None = None
+        self.acknowledges = True  # not with a source older than PSYNC
+        self.read_offset = 0
+        self.received_bytes = 0
+        self.spool = MemorySpool(
+            memory_bytes=memory_bytes, pause=self._pause_reading, resume=self._resume_reading
+        )
+
+    @classmethod
+    async def open(
+        cls,
+        endpoint: Endpoint,
+        settings: SourceSettings,
+        *,
+        memory_bytes: int,
+        resume_from: Position | None,
+    ) -> tuple[ReplicaLink, Verdict]:
+        """Connect, shake hands, and return the link with the source's verdict.
+
+        Raises:
+            SourceUnreachable, SourceAuthError, SourceRefused, SourceNotReady, SourceProtocolError.
+        """
+        link = cls(endpoint, settings, memory_bytes=memory_bytes)
+        try:
+            await open_connection(
+                endpoint, lambda: link, timeout_seconds=settings.connect_timeout_seconds
+            )
+        except TimeoutError as error:
+            raise SourceUnreachable(
+                f"no answer from the source {endpoint.address} within {settings.connect_timeout_seconds:g} s",
+                hint="check address, port and firewall",
+            ) from error
+        except (OSError, ssl.SSLError) as error:
+            raise SourceUnreachable(
+                f"cannot connect to the source {endpoint.address}: {error}",
+                hint="check address, port, TLS settings, and that the server runs",
+            ) from error
+        try:
+            verdict = await link._shake_hands(resume_from)
+        except BaseException:
+            link.close()
+            raise
+        return link, verdict
+
+    async def _shake_hands(self, resume_from: Position | None) -> Verdict:
+        assert self._transport is not None
+        local = self._transport.get_extra_info("sockname")
+        is_tcp = isinstance(local, tuple) and len(local) >= 2
+        handshake = Handshake(
+            username=self._endpoint.username,
+            password=self._endpoint.password,
+            listening_port=local[1] if is_tcp else 0,
+            ip_address=local[0] if is_tcp else None,
+            resume_from=resume_from,
+        )
+        self._verdict = asyncio.get_running_loop().create_future()
+        self._handshake = handshake
+        self._transport.write(handshake.start())
+        while not self._verdict.done():
+            quiet = self._settings.handshake_timeout_seconds - self.seconds_silent
+            if quiet <= 0:
+                raise SourceNotReady(
+                    f"the source {self._endpoint.address} did not answer {handshake.step} within "
+                    f"{self._settings.handshake_timeout_seconds:g} s"
+                )
+            await asyncio.wait((self._verdict,), timeout=quiet)
+        return self._verdict.result()
+
+    @property
+    def seconds_silent(self) -> float:
+        """Seconds since the last byte came. A link whose reading is paused is not silent."""
+        return time.monotonic() - self._heard_at
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether bytes are being taken from the source (not while the spool is full)."""
+        return self._transport is not None and self._transport.is_reading()
+
+    def acknowledge(self, offset: int) -> None:
+        """Tell the source that the target has everything up to `offset` (replicationSendAck)."""
+        self._write(encode("REPLCONF", "ACK", offset))
+
+    def keep_alive(self) -> None:
+        """A sign of life while the RDB comes in (replicationSendNewlineToMaster)."""
+        self._write(b"\n")
+
+    def stop_reading(self) -> None:
+        """Take no more from the source; what is in the spool stays."""
+        self._is_stopped = True
+        self._pause_reading()
+
+    def close(self) -> None:
+        """Close the connection; the spool ends without an error."""
+        self.spool.end()
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _write(self, data: bytes) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
+
+    def _pause_reading(self) -> None:
+        transport = self._transport
+        if transport is not None and not transport.is_closing() and transport.is_reading():
+            transport.pause_reading()
+
+    def _resume_reading(self) -> None:
+        self._heard_at = time.monotonic()
+        transport = self._transport
+        if (
+            transport is not None
+            and not self._is_stopped
+            and not transport.is_closing()
+            and not transport.is_reading()
+        ):
+            transport.resume_reading()
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._heard_at = time.monotonic()
+        self.received_bytes += len(data)
+        try:
+            if self._handshake is not None:
+                data = self._receive_lines(data)
+            if data:
+                self._receive_payload(data)
+        except EngineError as error:
+            self.fail(error)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        why = str(exc) if exc is not None else "the source closed it"
+        where = f" during {self._handshake.step}" if self._handshake is not None else ""
+        self.fail(
+            SourceLinkLost(
+                f"the connection to the source {self._endpoint.address} was lost{where}: {why}"
+            )
+        )
+
+    def fail(self, error: EngineError) -> None:
+        """End the link with `error`; the spool hands it on behind what it holds."""
+        if self._verdict is not None and not self._verdict.done():
+            self._verdict.set_exception(error)
+        self.spool.end(error)
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _receive_lines(self, data: bytes) -> bytes:
+        """Feed the handshake; return what lies behind its last line."""
+        handshake = self._handshake
+        assert handshake is not None and self._verdict is not None
+        self._lines += data
+        while handshake.verdict is None:
+            line, separator, rest = self._lines.partition(b"\n")
+            if not separator:
+                if len(self._lines) > MAX_LINE_BYTES:
+                    raise SourceProtocolError("the source sent a handshake line without an end")
+                return b""
+            self._lines = rest
+            answer = handshake.receive_line(line.rstrip(b"\r"))
+            if answer:
+                self._write(answer)
+        self._handshake = None
+        self._begin(handshake.verdict)
+        self._verdict.set_result(handshake.verdict)
+        data, self._lines = self._lines, b""
+        return data
+
+    def _begin(self, verdict: Verdict) -> None:
+        if isinstance(verdict, FullResync):
+            self.framing = RdbFraming()
+            self.read_offset = verdict.position.offset
+            self.acknowledges = bool(verdict.position.replid)
+
+    def start_stream_at(self, offset: int) -> None:
+        """After a partial resync: the stream's first byte is the one behind `offset`."""
+        self.read_offset += offset
+
+    def _receive_payload(self, data: bytes) -> None:
+        now = time.monotonic()
+        now_ms = int(time.time() * 1000)
+        framing = self.framing
+        if framing is not None and not framing.is_complete:
+            rdb, data = framing.feed(data)
+            if rdb:
+                self.spool.put(Chunk(Section.SNAPSHOT, rdb, now, now_ms))
+            if framing.is_complete:
+                if self.acknowledges:
+                    # A diskless source starts the stream only after the first acknowledgement.
+                    self.acknowledge(self.read_offset)
+                self.spool.put(Chunk(Section.STREAM, b"", now, now_ms))
+        if data:
+            self.read_offset += len(data)
+            self.spool.put(Chunk(Section.STREAM, data, now, now_ms))
+
+
+__all__ = ["FullResync", "PartialResync", "ReplicaLink", "Verdict"]

@@ -1,0 +1,110 @@
+"""The queue between the replica link and the replay: bytes in order, bounded, with back-pressure.
+
+The link puts what it reads; at the upper mark it is told to stop reading, at the lower one to go on. The
+snapshot's bytes come first, then the stream's. Each chunk keeps the moment it was received, because relative
+times in the stream count from then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+
+
+class Section(Enum):
+    """What a chunk is part of."""
+
+    SNAPSHOT = auto()
+    STREAM = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Bytes as they were read. received_seconds: monotonic; received_ms: wall clock since the epoch."""
+
+    section: Section
+    data: bytes
+    received_seconds: float
+    received_ms: int
+
+
+class MemorySpool:
+    """Bounded queue of chunks. pause, resume: called as the bytes held cross the marks."""
+
+    def __init__(
+        self, *, memory_bytes: int, pause: Callable[[], None], resume: Callable[[], None]
+    ) -> None:
+        self._high = memory_bytes
+        self._low = memory_bytes // 2
+        self._pause = pause
+        self._resume = resume
+        self._chunks: deque[Chunk] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+        self._error: BaseException | None = None
+        self._is_ended = False
+        self._is_paused = False
+        self.held_bytes = 0
+        self.pauses = 0
+        self.peak_bytes = 0
+
+    def put(self, chunk: Chunk) -> None:
+        """Add a chunk; never blocks. The bound is kept by `pause`, so it may be passed by one read."""
+        self._chunks.append(chunk)
+        self.held_bytes += len(chunk.data)
+        self.peak_bytes = max(self.peak_bytes, self.held_bytes)
+        if not self._is_paused and self.held_bytes >= self._high:
+            self._is_paused = True
+            self.pauses += 1
+            self._pause()
+        self._wake()
+
+    def end(self, error: BaseException | None = None) -> None:
+        """No more will be put. `get` hands out what is left, then raises `error` (or returns None)."""
+        self._is_ended = True
+        self._error = error
+        self._wake()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether `get` would have to wait."""
+        return not self._chunks
+
+    @property
+    def oldest_received_seconds(self) -> float | None:
+        """Monotonic time when the oldest bytes held were received; None if there are none."""
+        return self._chunks[0].received_seconds if self._chunks else None
+
+    def get_now(self) -> Chunk | None:
+        """The next chunk if one is there."""
+        if not self._chunks:
+            return None
+        chunk = self._chunks.popleft()
+        self.held_bytes -= len(chunk.data)
+        if self._is_paused and self.held_bytes <= self._low:
+            self._is_paused = False
+            self._resume()
+        return chunk
+
+    async def wait(self) -> bool:
+        """Wait until a chunk is there (True) or the spool has ended (False).
+
+        Raises the error given to `end` once everything has been taken.
+        """
+        while not self._chunks:
+            if self._is_ended:
+                if self._error is not None:
+                    raise self._error
+                return False
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        return True
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)

@@ -1,0 +1,86 @@
+"""Plain counters that the stages own. Metrics and progress read them at the edge."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from dataclasses import dataclass, field
+
+
+class LatencyHistogram:
+    """Counts durations in buckets that grow by a tenth, from 10 µs to some 15 minutes."""
+
+    _SMALLEST_SECONDS = 1e-5
+    _GROWTH = math.log(1.1)
+    _BUCKETS = 192
+
+    def __init__(self) -> None:
+        self._counts = [0] * self._BUCKETS
+        self.total = 0
+
+    def add(self, seconds: float, weight: int = 1) -> None:
+        """Count `weight` events that took `seconds`."""
+        ratio = max(seconds, self._SMALLEST_SECONDS) / self._SMALLEST_SECONDS
+        bucket = min(int(math.log(ratio) / self._GROWTH), self._BUCKETS - 1)
+        self._counts[bucket] += weight
+        self.total += weight
+
+    def quantile(self, share: float) -> float:
+        """Seconds under which `share` (0–1) of the events lie; 0.0 if there were none."""
+        wanted = share * self.total
+        seen = 0
+        for bucket, count in enumerate(self._counts):
+            seen += count
+            if count and seen >= wanted:
+                return self._SMALLEST_SECONDS * math.exp((bucket + 1) * self._GROWTH)
+        return 0.0
+
+
+class Rate:
+    """Growth per second of a counter over the last few seconds."""
+
+    _WINDOW_SECONDS = 5.0
+
+    def __init__(self) -> None:
+        self._samples: deque[tuple[float, int]] = deque()
+
+    def sample(self, value: int) -> None:
+        """Note the counter's value now; call about once a second."""
+        now = time.monotonic()
+        self._samples.append((now, value))
+        while now - self._samples[0][0] > self._WINDOW_SECONDS and len(self._samples) > 2:
+            self._samples.popleft()
+
+    def per_second(self) -> float:
+        """The rate; 0.0 before the second sample."""
+        if len(self._samples) < 2:
+            return 0.0
+        (first_at, first), (last_at, last) = self._samples[0], self._samples[-1]
+        return (last - first) / (last_at - first_at) if last_at > first_at else 0.0
+
+
+@dataclass(slots=True)
+class LineStats:
+    """One line's counters. Offsets in stream bytes; `*_applied` is what the target has confirmed."""
+
+    source_offset: int = 0
+    read_offset: int = 0
+    applied_offset: int = 0
+    keys_applied: int = 0
+    keys_skipped: int = 0
+    keys_expected: int = 0
+    commands_applied: int = 0
+    bytes_applied: int = 0
+    snapshot_bytes_read: int = 0
+    snapshot_bytes_total: int = 0
+    snapshot_is_applied: bool = False
+    full_resyncs: int = 0
+    partial_resyncs: int = 0
+    reconnects: int = 0
+    errors: int = 0
+    flushes: int = 0
+    not_carried: dict[str, int] = field(default_factory=dict)
+    apply_lag: LatencyHistogram = field(default_factory=LatencyHistogram)
+    bytes_rate: Rate = field(default_factory=Rate)
+    keys_rate: Rate = field(default_factory=Rate)

@@ -1,0 +1,47 @@
+"""After a failure: try again, or stop for the operator. Pure."""
+
+from __future__ import annotations
+
+import random
+from enum import Enum, auto
+
+from engine.errors import (
+    EngineError,
+    SourceLinkLost,
+    SourceNotReady,
+    SourceUnreachable,
+    TargetLinkLost,
+    TargetUnreachable,
+)
+from engine.settings import ResumeMode
+
+FIRST_DELAY_SECONDS = 0.2
+LONGEST_DELAY_SECONDS = 30.0
+
+
+class Decision(Enum):
+    """What supervision does about an error."""
+
+    RETRY = auto()
+    STOP = auto()
+
+
+_LINK_ERRORS = (SourceLinkLost, SourceNotReady, TargetLinkLost)
+_WHEN_RUNNING = (SourceUnreachable, TargetUnreachable)
+
+
+def after_error(error: EngineError, mode: ResumeMode, *, has_run: bool) -> Decision:
+    """Decide. has_run: the task was connected on both sides before, so an address that does not answer is a
+    server that is away and not a mistyped one."""
+    if mode is ResumeMode.MANUAL:
+        return Decision.STOP
+    if isinstance(error, _LINK_ERRORS) or (has_run and isinstance(error, _WHEN_RUNNING)):
+        return Decision.RETRY
+    return Decision.STOP
+
+
+def delay_seconds(attempt: int, rng: random.Random) -> float:
+    """How long to wait before try number `attempt` (from 1): doubles each time, with jitter of a quarter."""
+    # The exponent is bounded: a task may retry for weeks.
+    full = min(FIRST_DELAY_SECONDS * 2.0 ** min(attempt - 1, 16), LONGEST_DELAY_SECONDS)
+    return full * rng.uniform(0.75, 1.0)

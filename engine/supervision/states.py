@@ -1,0 +1,61 @@
+"""The states of a task and the moves between them, as one table. Pure.
+
+Source of the projection on DCS names: reference in README of the API (engine/control, a later stage).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from engine.errors import InternalError
+
+
+class TaskState(StrEnum):
+    """Where a task stands. `phase` is what scripts watch; see PHASES."""
+
+    CREATED = "created"
+    CONNECTING = "connecting"
+    SNAPSHOT = "snapshot"
+    STREAM = "stream"
+    RECOVERING = "recovering"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    DONE = "done"
+    FAILED = "failed"
+
+
+_S = TaskState
+
+TRANSITIONS: dict[TaskState, frozenset[TaskState]] = {
+    _S.CREATED: frozenset({_S.CONNECTING, _S.STOPPED}),
+    _S.CONNECTING: frozenset({_S.SNAPSHOT, _S.STREAM, _S.RECOVERING, _S.STOPPING, _S.FAILED}),
+    _S.SNAPSHOT: frozenset({_S.STREAM, _S.DONE, _S.RECOVERING, _S.STOPPING, _S.FAILED}),
+    _S.STREAM: frozenset({_S.DONE, _S.RECOVERING, _S.STOPPING, _S.FAILED}),
+    _S.RECOVERING: frozenset({_S.CONNECTING, _S.STOPPING, _S.FAILED}),
+    _S.STOPPING: frozenset({_S.STOPPED, _S.DONE, _S.FAILED}),
+    _S.STOPPED: frozenset(),
+    _S.DONE: frozenset(),
+    _S.FAILED: frozenset(),
+}
+
+# The `phase` of the progress contract: handshake, snapshot, stream, done, failed.
+PHASES: dict[TaskState, str] = {
+    _S.CREATED: "handshake",
+    _S.CONNECTING: "handshake",
+    _S.SNAPSHOT: "snapshot",
+    _S.STREAM: "stream",
+    _S.RECOVERING: "handshake",
+    _S.STOPPING: "stream",
+    _S.STOPPED: "done",
+    _S.DONE: "done",
+    _S.FAILED: "failed",
+}
+
+FINAL_STATES = frozenset({_S.STOPPED, _S.DONE, _S.FAILED})
+
+
+def move(current: TaskState, wanted: TaskState) -> TaskState:
+    """Return `wanted` if the table allows it from `current`; InternalError otherwise."""
+    if wanted not in TRANSITIONS[current]:
+        raise InternalError(f"task state cannot go from {current} to {wanted}")
+    return wanted

@@ -1,0 +1,45 @@
+"""What a task shows of itself: one frozen snapshot, read by CLI, API and metrics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskStatus:
+    """One look at a running task. Offsets are positions in the source's replication stream, in bytes.
+
+    The fields from `task_id` to `error` are the stable contract of `--progress json`; the rest may grow.
+    """
+
+    ts: float  # seconds since the epoch
+    task_id: str
+    state: str
+    phase: str
+    full_migration_progress: float  # 0–100
+    source_offset: int  # what the source has
+    read_offset: int  # what has been received
+    spooled_offset: int  # what is safe in the spool
+    applied_offset: int  # what the target has confirmed
+    lag_bytes: int
+    lag_seconds: float
+    keys_applied: int
+    commands_applied: int
+    bytes_applied: int  # bytes of commands the target has confirmed
+    bytes_per_second: float  # of bytes_applied, over the last seconds
+    spool_bytes: int
+    reconnects: int
+    full_resyncs: int
+    partial_resyncs: int
+    errors: int
+    error: str | None
+    # beyond the contract
+    snapshot_bytes_read: int = 0
+    snapshot_bytes_total: int = 0  # 0: unknown (diskless source)
+    snapshot_keys_expected: int = 0  # the source's own hint, 0: unknown
+    keys_skipped: int = 0
+    keys_per_second: float = 0.0
+    apply_lag_p50_seconds: float = 0.0  # from receipt to the target's confirmation
+    apply_lag_p99_seconds: float = 0.0
+    throttled_seconds: float = 0.0
+    resumed: bool = False  # this run continued from a checkpoint by partial resync

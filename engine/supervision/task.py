@@ -1,0 +1,187 @@
+"""One migration: its line, its state, its restarts."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+
+import structlog
+
+from engine.errors import EngineError
+from engine.replay.token_bucket import TokenBucket
+from engine.settings import TaskSettings
+from engine.stats import LineStats
+from engine.supervision.line import Line
+from engine.supervision.recovery import Decision, after_error, delay_seconds
+from engine.supervision.states import FINAL_STATES, PHASES, TaskState, move
+from engine.supervision.status import TaskStatus
+
+log = structlog.get_logger("engine.task")
+
+
+class Task:
+    """Create, `run` once, read `status` at any time.
+
+    state: see states.py. wrote_to_target: whether anything was sent that changes the target.
+    """
+
+    def __init__(self, settings: TaskSettings) -> None:
+        self.settings = settings
+        self.state = TaskState.CREATED
+        self.error: EngineError | None = None
+        self._stats = LineStats()
+        self._limiter = TokenBucket(settings.bandwidth_limit_bytes_per_second)
+        self._line: Line | None = None
+        self._listeners: list[Callable[[TaskState], None]] = []
+        self._stop = asyncio.Event()
+        self._wrote = False
+        self._has_run = False
+        self._is_resumed = False
+        self._phase = PHASES[TaskState.CREATED]
+
+    @property
+    def wrote_to_target(self) -> bool:
+        """Whether this run changed the target; until then a refusal leaves everything as it was."""
+        return self._wrote or (self._line is not None and self._line.wrote_to_target)
+
+    def on_state_change(self, callback: Callable[[TaskState], None]) -> None:
+        """Call `callback` with each new state, in the event loop."""
+        self._listeners.append(callback)
+
+    def set_bandwidth_limit(self, bytes_per_second: int | None) -> None:
+        """Change the limit of a running task; None lifts it."""
+        self._limiter.set_rate(bytes_per_second)
+
+    def request_stop(self) -> None:
+        """Graceful stop: `run` finishes what is in flight, keeps the checkpoint and returns."""
+        if self._stop.is_set() or self.state in FINAL_STATES:
+            return
+        self._stop.set()
+        if self.state is not TaskState.CREATED:
+            self._move(TaskState.STOPPING)
+        if self._line is not None:
+            self._line.stop()
+
+    async def run(self) -> None:
+        """Migrate until done, stopped, or an error that cannot be recovered from (which is raised)."""
+        attempt = 0
+        rng = random.Random()  # noqa: S311 - jitter
+        while not self._stop.is_set():
+            self._move(TaskState.CONNECTING)
+            try:
+                await self._run_line()
+                break
+            except EngineError as error:
+                self._stats.errors += 1
+                if self._stop.is_set():
+                    log.warning("line.failed_while_stopping", error=str(error))
+                    break
+                if after_error(error, self.settings.resume_mode, has_run=self._has_run) is Decision.STOP:
+                    self._fail(error)
+                    raise
+                attempt = 1 if self._line_ran() else attempt + 1
+                await self._wait_before_retry(error, delay_seconds(attempt, rng))
+            except asyncio.CancelledError:
+                self._stop.set()
+                if self.state not in FINAL_STATES and self.state is not TaskState.STOPPING:
+                    self._move(TaskState.STOPPING)
+                self._move(TaskState.STOPPED)
+                raise
+        self._move(TaskState.STOPPED if self._stop.is_set() else TaskState.DONE)
+
+    def status(self) -> TaskStatus:
+        """A snapshot of everything the task shows."""
+        line, stats = self._line, self._stats
+        if line is not None:
+            line.observe()
+        return TaskStatus(
+            ts=time.time(),
+            task_id=self.settings.task_id,
+            state=str(self.state),
+            phase=self._phase,
+            full_migration_progress=self._snapshot_progress(),
+            source_offset=stats.source_offset,
+            read_offset=stats.read_offset,
+            spooled_offset=stats.read_offset,
+            applied_offset=stats.applied_offset,
+            lag_bytes=max(0, stats.source_offset - stats.applied_offset),
+            lag_seconds=round(line.lag_seconds, 6) if line is not None else 0.0,
+            keys_applied=stats.keys_applied - stats.keys_skipped,
+            commands_applied=stats.commands_applied,
+            bytes_applied=stats.bytes_applied,
+            bytes_per_second=round(stats.bytes_rate.per_second(), 1),
+            spool_bytes=line.spool_bytes if line is not None else 0,
+            reconnects=stats.reconnects,
+            full_resyncs=stats.full_resyncs,
+            partial_resyncs=stats.partial_resyncs,
+            errors=stats.errors,
+            error=None if self.error is None else str(self.error),
+            snapshot_bytes_read=stats.snapshot_bytes_read,
+            snapshot_bytes_total=stats.snapshot_bytes_total,
+            snapshot_keys_expected=stats.keys_expected,
+            keys_skipped=stats.keys_skipped,
+            keys_per_second=round(stats.keys_rate.per_second(), 1),
+            apply_lag_p50_seconds=round(stats.apply_lag.quantile(0.5), 6),
+            apply_lag_p99_seconds=round(stats.apply_lag.quantile(0.99), 6),
+            throttled_seconds=round(self._limiter.throttled_seconds, 3),
+            resumed=self._is_resumed,
+        )
+
+    async def _run_line(self) -> None:
+        line = Line(
+            self.settings, stats=self._stats, limiter=self._limiter, on_phase=self._enter_phase
+        )
+        self._line = line
+        try:
+            await line.run()
+        finally:
+            self._wrote = self._wrote or line.wrote_to_target
+            self._is_resumed = self._is_resumed or line.is_resumed
+
+    def _enter_phase(self, state: TaskState) -> None:
+        self._has_run = True
+        if not self._stop.is_set():
+            self._move(state)
+
+    def _line_ran(self) -> bool:
+        return self.state in (TaskState.SNAPSHOT, TaskState.STREAM)
+
+    async def _wait_before_retry(self, error: EngineError, seconds: float) -> None:
+        self.error = error
+        log.warning("task.retry", error=str(error), after_seconds=round(seconds, 2))
+        self._move(TaskState.RECOVERING)
+        self._stats.reconnects += 1
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stop.wait()
+        except TimeoutError:
+            self.error = None
+
+    def _fail(self, error: EngineError) -> None:
+        self.error = error
+        self._move(TaskState.FAILED)
+
+    def _move(self, wanted: TaskState) -> None:
+        if wanted is self.state:
+            return
+        self.state = move(self.state, wanted)
+        if wanted is not TaskState.STOPPING:
+            self._phase = PHASES[wanted]
+        log.debug("task.state", state=str(wanted))
+        for listener in self._listeners:
+            listener(wanted)
+
+    def _snapshot_progress(self) -> float:
+        stats = self._stats
+        if stats.snapshot_is_applied:
+            return 100.0
+        if stats.snapshot_bytes_total:
+            share = stats.snapshot_bytes_read / stats.snapshot_bytes_total
+        elif stats.keys_expected:
+            share = stats.keys_applied / stats.keys_expected
+        else:
+            share = 0.0
+        return round(min(share * 100, 99.9), 2)
+

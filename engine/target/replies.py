@@ -1,0 +1,87 @@
+"""What an error reply of the target means. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from engine.codec.block import Block
+from engine.codec.command_text import command_at
+from engine.endpoint import Endpoint
+from engine.errors import EngineError, TargetAuthError, TargetRejected
+
+_HINTS = {
+    "OOM": "give the target more memory (maxmemory), then run the same command again",
+    "READONLY": "the target is a replica: use its primary's address",
+    "LOADING": "the target is loading its data: run the same command again when it is up",
+    "MISCONF": "the target cannot save its data: repair its disk or its settings",
+    "NOREPLICAS": "the target wants replicas (min-replicas-to-write): connect them",
+    "BUSYKEY": "the target has this key: choose --on-conflict replace or skip, or an empty target",
+    "NOPERM": "grant the target's user this command and all keys",
+    "NOAUTH": "the target asks for a password",
+    "MOVED": "the target is a cluster node",
+    "CROSSSLOT": "the target is a cluster node",
+    "ERR": "",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyPolicy:
+    """Which errors are no errors. skip_existing: BUSYKEY and existing functions under `skip`."""
+
+    skip_existing: bool = False
+
+
+def rejected(
+    block: Block, reply: int, element: int, text: str, policy: ReplyPolicy
+) -> TargetRejected | None:
+    """The error for reply number `reply` of `block`, or None if the policy lets it pass.
+
+    element: the place in an EXEC's array, -1 for a reply of its own. EXECABORT names the first command that
+    could not be queued; that one's own reply comes before it and is the one reported.
+    """
+    code = text.split(" ", 1)[0]
+    if policy.skip_existing and (code == "BUSYKEY" or "already exists" in text):
+        return None
+    index = reply if element < 0 else 1 + element
+    arguments = command_at(block.data, index)
+    command = arguments[0].decode("ascii", "replace").upper() if arguments else "?"
+    key = arguments[1] if len(arguments) > 1 else b""
+    where = "in the snapshot" if block.offset < 0 else f"in the block up to offset {block.offset}"
+    if block.is_transaction and element < 0:
+        outcome = "; nothing of this block was applied"
+    elif block.is_transaction:
+        outcome = "; the rest of its block was applied and a restart goes on behind it"
+    else:
+        outcome = ""
+    return TargetRejected(
+        f"the target refused {command} on key {_shown(key)} {where}: {text}{outcome}",
+        command=command,
+        key=key,
+        reply=text,
+        offset=block.offset,
+        hint=_hint(code, text),
+    )
+
+
+def _hint(code: str, text: str) -> str:
+    if "Bad data format" in text:
+        return "the target cannot load this value: does it lack a module or is it older than the source?"
+    return _HINTS.get(code, "")
+
+
+def _shown(key: bytes) -> str:
+    return repr(key[:80]) + ("…" if len(key) > 80 else "")
+
+
+def auth_error(endpoint: Endpoint, text: str) -> EngineError:
+    """The error for a log-in that the target refused."""
+    who = f"user {endpoint.username!r}" if endpoint.username else "the default user"
+    if "NOAUTH" in text:
+        return TargetAuthError(
+            f"the target {endpoint.address} asks for a password and none was given",
+            hint="put it in the URL, in REDIS_FERRY_TARGET_PASSWORD or in --target-password-file",
+        )
+    return TargetAuthError(
+        f"the target {endpoint.address} refused {who}: {text}",
+        hint="check user and password; try them with redis-cli",
+    )

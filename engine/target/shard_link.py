@@ -1,0 +1,246 @@
+"""The pipelined connection to one target shard: blocks out, replies counted, in order.
+
+`send` returns at once while there is room; `wait_for_room` and `drain` wait. Blocks are kept until the
+target has confirmed them, so an error can be traced to its command and a lost connection leaves a list of
+what is unconfirmed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import cast
+
+from engine.codec.block import Block
+from engine.codec.command_text import encode
+from engine.codec.replies import ReplySkimmer
+from engine.connect import open_connection
+from engine.endpoint import Endpoint
+from engine.errors import EngineError, TargetLinkLost, TargetUnreachable
+from engine.settings import TargetSettings
+from engine.target.replies import ReplyPolicy, auth_error, rejected
+
+SEND_BUFFER_BYTES = 1024 * 1024
+
+
+class ShardLink(asyncio.Protocol):
+    """One connection. on_confirmed is called with each block whose replies have all come, in order.
+
+    replies_skipped: error replies the policy lets pass (existing keys under `skip`).
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        settings: TargetSettings,
+        *,
+        policy: ReplyPolicy,
+        on_confirmed: Callable[[Block], None],
+    ) -> None:
+        self._endpoint = endpoint
+        self._settings = settings
+        self._policy = policy
+        self._on_confirmed = on_confirmed
+        self._transport: asyncio.Transport | None = None
+        self._skimmer = ReplySkimmer()
+        self._inflight: deque[Block] = deque()
+        self._due = 0  # replies still due for the oldest block
+        self._reply_base = 0  # number of the oldest block's first reply
+        self._waiter: asyncio.Future[None] | None = None
+        self._is_write_paused = False
+        self._heard_at = time.monotonic()
+        self.error: EngineError | None = None
+        self.inflight_bytes = 0
+        self.replies_skipped = 0
+
+    @classmethod
+    async def open(
+        cls,
+        endpoint: Endpoint,
+        settings: TargetSettings,
+        *,
+        client_name: str,
+        policy: ReplyPolicy,
+        on_confirmed: Callable[[Block], None],
+    ) -> ShardLink:
+        """Connect, authenticate and name the connection.
+
+        Raises:
+            TargetUnreachable, TargetAuthError.
+        """
+        link = cls(endpoint, settings, policy=policy, on_confirmed=on_confirmed)
+        try:
+            await open_connection(
+                endpoint, lambda: link, timeout_seconds=settings.connect_timeout_seconds
+            )
+        except TimeoutError as error:
+            raise TargetUnreachable(
+                f"no answer from the target {endpoint.address} within {settings.connect_timeout_seconds:g} s",
+                hint="check address, port and firewall",
+            ) from error
+        except (OSError, ssl.SSLError) as error:
+            raise TargetUnreachable(
+                f"cannot connect to the target {endpoint.address}: {error}",
+                hint="check address, port, TLS settings, and that the server runs",
+            ) from error
+        try:
+            await link._log_in(client_name)
+        except BaseException:
+            link.close()
+            raise
+        return link
+
+    async def _log_in(self, client_name: str) -> None:
+        endpoint = self._endpoint
+        if endpoint.password is not None:
+            user = [] if endpoint.username is None else [endpoint.username]
+            self.send(Block(data=encode("AUTH", *user, endpoint.password), replies=1))
+            try:
+                await self.drain()
+            except EngineError as error:
+                raise auth_error(endpoint, str(getattr(error, "reply", error))) from None
+        self.send(Block(data=encode("CLIENT", "SETNAME", client_name), replies=1))
+        try:
+            await self.drain()
+        except EngineError as error:
+            raise auth_error(endpoint, str(getattr(error, "reply", error))) from None
+
+    @property
+    def blocks_inflight(self) -> int:
+        """Blocks sent and not yet confirmed."""
+        return len(self._inflight)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another block may be sent now."""
+        return self.inflight_bytes < self._settings.inflight_bytes and not self._is_write_paused
+
+    def send(self, block: Block) -> None:
+        """Send a block. A block with no replies (only an offset) is confirmed behind those before it.
+
+        Raises the error that ended the link.
+        """
+        if self.error is not None:
+            raise self.error
+        assert self._transport is not None
+        if not self._inflight:
+            self._heard_at = time.monotonic()
+            self._due = block.replies
+        self._inflight.append(block)
+        self.inflight_bytes += len(block.data)
+        if block.data:
+            self._transport.write(block.data)
+        if len(self._inflight) == 1 and block.replies == 0:
+            self._confirm_blocks(0)
+
+    async def wait_for_room(self) -> None:
+        """Wait until `has_room`; raises the error that ended the link."""
+        while not self.has_room or self.error is not None:
+            await self._wait()
+
+    @property
+    def oldest_received_seconds(self) -> float | None:
+        """Monotonic time when the oldest unconfirmed bytes were received; None if all are confirmed."""
+        for block in self._inflight:
+            if block.received_seconds:
+                return block.received_seconds
+        return None
+
+    async def wait_for_fewer(self, blocks: int) -> None:
+        """Wait until fewer than `blocks` are unconfirmed; raises the error that ended the link."""
+        while len(self._inflight) >= blocks or self.error is not None:
+            await self._wait()
+
+    async def drain(self) -> None:
+        """Wait until every block is confirmed; raises the error that ended the link."""
+        while self._inflight or self.error is not None:
+            await self._wait()
+
+    async def _wait(self) -> None:
+        if self.error is not None:
+            raise self.error
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(self._settings.reply_timeout_seconds):
+                await self._waiter
+        except TimeoutError:
+            silent = time.monotonic() - self._heard_at
+            if self._inflight and silent >= self._settings.reply_timeout_seconds:
+                self._fail(
+                    TargetLinkLost(f"the target {self._endpoint.address} sent no reply for {silent:.0f} s")
+                )
+        finally:
+            self._waiter = None
+
+    def close(self) -> None:
+        """Drop the connection and whatever is unconfirmed."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=SEND_BUFFER_BYTES)
+
+    def pause_writing(self) -> None:
+        self._is_write_paused = True
+
+    def resume_writing(self) -> None:
+        self._is_write_paused = False
+        self._wake()
+
+    def data_received(self, data: bytes) -> None:
+        self._heard_at = time.monotonic()
+        try:
+            completed = self._skimmer.feed(data)
+            for reply, element, text in self._skimmer.take_errors():
+                self._take_error(reply, element, text)
+        except EngineError as error:
+            self._fail(error)
+            return
+        self._confirm_blocks(completed)
+        self._wake()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        why = str(exc) if exc is not None else "the target closed it"
+        self._fail(
+            TargetLinkLost(f"the connection to the target {self._endpoint.address} was lost: {why}")
+        )
+
+    def _fail(self, error: EngineError) -> None:
+        if self.error is None:
+            self.error = error
+        if self._transport is not None:
+            self._transport.abort()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _confirm_blocks(self, completed: int) -> None:
+        while self._inflight:
+            if completed < self._due:
+                self._due -= completed
+                return
+            completed -= self._due
+            block = self._inflight.popleft()
+            self._reply_base += block.replies
+            self.inflight_bytes -= len(block.data)
+            self._due = self._inflight[0].replies if self._inflight else 0
+            self._on_confirmed(block)
+
+    def _take_error(self, reply: int, element: int, text: str) -> None:
+        base = self._reply_base
+        for block in self._inflight:
+            if reply < base + block.replies:
+                error = rejected(block, reply - base, element, text, self._policy)
+                if error is not None:
+                    raise error
+                self.replies_skipped += 1
+                return
+            base += block.replies

@@ -1,0 +1,41 @@
+"""Builds the compiled codec; everything else about the package stands in pyproject.toml.
+
+REDIS_FERRY_REQUIRE_COMPILED=1: a codec that cannot be compiled fails the installation (CI, image).
+REDIS_FERRY_SKIP_COMPILED=1: install the interpreted form without trying.
+Otherwise a machine without a C compiler gets the interpreted form and a warning at start-up.
+"""
+
+import os
+
+from Cython.Build import build_ext
+from setuptools import Extension, setup
+
+COMPILED_MODULES = (
+    "crc64",
+    "lzf",
+    "out_buffer",
+    "packed",
+    "rdb_walker",
+    "replies",
+    "snapshot",
+    "stream",
+    "stream_check",
+    "value_check",
+)
+required = os.environ.get("REDIS_FERRY_REQUIRE_COMPILED") == "1"
+skipped = os.environ.get("REDIS_FERRY_SKIP_COMPILED") == "1"
+
+setup(
+    ext_modules=[]
+    if skipped
+    else [
+        Extension(
+            f"engine.codec.{name}",
+            [f"engine/codec/{name}.py"],
+            extra_compile_args=["-O3"],
+            optional=not required,
+        )
+        for name in COMPILED_MODULES
+    ],
+    cmdclass={"build_ext": build_ext},
+)
