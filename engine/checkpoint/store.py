@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from redis.exceptions import RedisError
 
 from engine.checkpoint.checkpoint import Checkpoint, decode
@@ -21,7 +23,7 @@ async def read_checkpoint(
     """
     client = control_client(endpoint, timeout_seconds=settings.connect_timeout_seconds)
     try:
-        fields = await client.hgetall(key)
+        fields = cast(dict[bytes, bytes], await client.hgetall(key))
     except RedisError as error:
         if "WRONGTYPE" in str(error):
             raise TargetRefused(

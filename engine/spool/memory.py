@@ -51,7 +51,12 @@ class MemorySpool:
         self.peak_bytes = 0
 
     def put(self, chunk: Chunk) -> None:
-        """Add a chunk; never blocks. The bound is kept by `pause`, so it may be passed by one read."""
+        """Add a chunk; never blocks. The bound is kept by `pause`, so it may be passed by one read.
+
+        What comes after the end is dropped.
+        """
+        if self._is_ended:
+            return
         self._chunks.append(chunk)
         self.held_bytes += len(chunk.data)
         self.peak_bytes = max(self.peak_bytes, self.held_bytes)
@@ -59,13 +64,14 @@ class MemorySpool:
             self._is_paused = True
             self.pauses += 1
             self._pause()
-        self._wake()
+        self.wake()
 
     def end(self, error: BaseException | None = None) -> None:
         """No more will be put. `get` hands out what is left, then raises `error` (or returns None)."""
-        self._is_ended = True
-        self._error = error
-        self._wake()
+        if not self._is_ended:
+            self._is_ended = True
+            self._error = error
+        self.wake()
 
     @property
     def is_empty(self) -> bool:
@@ -88,23 +94,32 @@ class MemorySpool:
             self._resume()
         return chunk
 
+    def discard(self) -> None:
+        """Drop what is held and end: for a graceful stop, the source still has it."""
+        self._chunks.clear()
+        self.held_bytes = 0
+        self.end()
+
+    def wake(self) -> None:
+        """Let `wait` return so that its caller looks at the world again."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
     async def wait(self) -> bool:
-        """Wait until a chunk is there (True) or the spool has ended (False).
+        """Wait for a chunk or a `wake` (True) or the end (False).
 
         Raises the error given to `end` once everything has been taken.
         """
-        while not self._chunks:
-            if self._is_ended:
-                if self._error is not None:
-                    raise self._error
-                return False
+        if self._chunks:
+            return True
+        if not self._is_ended:
             self._waiter = asyncio.get_running_loop().create_future()
             try:
                 await self._waiter
             finally:
                 self._waiter = None
-        return True
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        if not self._is_ended or self._chunks:
+            return True
+        if self._error is not None:
+            raise self._error
+        return False

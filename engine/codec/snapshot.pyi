@@ -1,0 +1,20 @@
+from engine.codec.block import Block
+from engine.codec.plan import SnapshotPlan
+
+class SnapshotTranscoder:
+    keys_read: int
+    keys_expected: int
+    functions_read: int
+    is_finished: bool
+    version: int
+    is_valkey: bool
+    aux: dict[bytes, bytes]
+    not_carried: dict[str, int]
+    def __init__(self, plan: SnapshotPlan) -> None: ...
+    def feed(self, chunk: bytes) -> None: ...
+    @property
+    def bytes_read(self) -> int: ...
+    @property
+    def bytes_left_over(self) -> int: ...
+    def next_block(self, flush: bool) -> Block | None: ...
+    def finish(self) -> None: ...

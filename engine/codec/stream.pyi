@@ -1,0 +1,19 @@
+from engine.codec.block import Block
+from engine.codec.plan import StreamPlan
+
+class StreamTranscoder:
+    offset: int
+    db: int
+    in_transaction: bool
+    getack_offset: int
+    flushes: int
+    pings: int
+    messages_dropped: int
+    rewritten: int
+    def __init__(self, plan: StreamPlan) -> None: ...
+    def feed(self, chunk: bytes, received_ms: int) -> None: ...
+    @property
+    def bytes_waiting(self) -> int: ...
+    @property
+    def has_open_block(self) -> bool: ...
+    def next_block(self, flush: bool) -> Block | None: ...

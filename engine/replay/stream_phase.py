@@ -1,0 +1,97 @@
+"""The stream phase: command chunks from the spool, transactions with their checkpoint to the target."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from engine.codec.plan import StreamPlan
+from engine.codec.stream import StreamTranscoder
+from engine.replay.delivery import Delivery
+from engine.spool.memory import MemorySpool
+
+# Blocks that are not full go out at once while fewer than this many are unanswered; then they fill up.
+PARTIAL_BLOCKS_INFLIGHT = 4
+
+
+class StreamPhase:
+    """Replays until `is_done` says so or the spool ends.
+
+    getack_offset: stream offset behind the newest REPLCONF GETACK, -1 before the first. db: selected at the
+    source at the last offset taken.
+    """
+
+    def __init__(
+        self, spool: MemorySpool, delivery: Delivery, plan: StreamPlan, *, is_done: Callable[[], bool]
+    ) -> None:
+        self._spool = spool
+        self._delivery = delivery
+        self._transcoder = StreamTranscoder(plan)
+        self._is_done = is_done
+        self._received_seconds = time.monotonic()
+
+    @property
+    def getack_offset(self) -> int:
+        """See the class."""
+        return self._transcoder.getack_offset
+
+    @property
+    def flushes(self) -> int:
+        """FLUSHALL and FLUSHDB passed on to the target."""
+        return self._transcoder.flushes
+
+    @property
+    def db(self) -> int:
+        """See the class."""
+        return self._transcoder.db
+
+    @property
+    def is_at_boundary(self) -> bool:
+        """Whether everything taken has been sent: no transaction of the source is half read."""
+        return not self._transcoder.in_transaction
+
+    async def run(self) -> None:
+        """Replay; then send what is whole and wait until the target has confirmed it.
+
+        Raises:
+            SourceProtocolError, and what ended either link.
+        """
+        while not self._is_done():
+            if await self._take_chunk() or await self._flush_partial():
+                continue
+            self._note_offset()
+            if self._is_done() or not await self._spool.wait():
+                break
+        if self.is_at_boundary:
+            block = self._transcoder.next_block(True)
+            if block is not None:
+                await self._delivery.send(block, self._received_seconds)
+            self._note_offset()
+        await self._delivery.drain()
+
+    async def _take_chunk(self) -> bool:
+        chunk = self._spool.get_now()
+        if chunk is None:
+            return False
+        transcoder = self._transcoder
+        if not transcoder.has_open_block:
+            self._received_seconds = chunk.received_seconds
+        transcoder.feed(chunk.data, chunk.received_ms)
+        while (block := transcoder.next_block(False)) is not None:
+            await self._delivery.send(block, self._received_seconds)
+            self._received_seconds = chunk.received_seconds
+        return True
+
+    async def _flush_partial(self) -> bool:
+        transcoder = self._transcoder
+        if not transcoder.has_open_block or transcoder.in_transaction:
+            return False
+        await self._delivery.link.wait_for_fewer(PARTIAL_BLOCKS_INFLIGHT)
+        if self._spool.is_empty and (block := transcoder.next_block(True)) is not None:
+            await self._delivery.send(block, self._received_seconds)
+        return True
+
+    def _note_offset(self) -> None:
+        """Offsets also move by PING and GETACK."""
+        if not self._transcoder.has_open_block and self.is_at_boundary:
+            self._delivery.note_offset(self._transcoder.offset, self._transcoder.db)

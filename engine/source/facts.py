@@ -1,0 +1,58 @@
+"""What a source says of itself over a control connection: INFO, where it is permitted."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from engine.control_client import control_client
+from engine.endpoint import Endpoint
+
+log = structlog.get_logger("engine.source")
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFacts:
+    """offset: the newest byte of its replication stream, -1 where INFO is not permitted."""
+
+    version: str
+    offset: int
+    is_cluster: bool
+
+
+async def ask_source(endpoint: Endpoint, *, timeout_seconds: float) -> SourceFacts:
+    """INFO of the source. Without permission for it the migration runs on less knowledge; a source that is
+    away is found, with a better message, by the replica link."""
+    async with SourceWatch(endpoint, timeout_seconds=timeout_seconds) as watch:
+        return await watch.ask()
+
+
+class SourceWatch:
+    """A control connection kept open, to ask again and again."""
+
+    def __init__(self, endpoint: Endpoint, *, timeout_seconds: float) -> None:
+        self._client: Redis = control_client(endpoint, timeout_seconds=timeout_seconds)
+
+    async def __aenter__(self) -> SourceWatch:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        with contextlib.suppress(RedisError, OSError):
+            await self._client.aclose()
+
+    async def ask(self) -> SourceFacts:
+        """All facts; unknown ones empty. Never raises for a source that does not answer."""
+        try:
+            info = await self._client.info()
+        except (RedisError, OSError) as error:
+            log.debug("source.info_failed", error=str(error))
+            return SourceFacts("", -1, is_cluster=False)
+        return SourceFacts(
+            version=str(info.get("valkey_version") or info.get("redis_version", "")),
+            offset=int(info.get("master_repl_offset", -1)),
+            is_cluster=bool(info.get("cluster_enabled")),
+        )
