@@ -236,7 +236,12 @@ def _refuse_without_scheme(role: Role, text: str) -> NoReturn:
     before, at, server = text.rpartition("@")
     scheme, _, after = server.partition(":")
     # `redis:6379` is a host called redis, as in many compose files.
-    if not before and after and not after.isdigit() and scheme.lower() in {"redis", "rediss", "unix"}:
+    if (
+        not before
+        and after
+        and not after.isdigit()
+        and scheme.lower() in {"redis", "rediss", "unix"}
+    ):
         _refuse(role, f"has no // after {scheme}:", hint=f"write {scheme}://{after.lstrip('/')}")
     server = server if ":" in server else f"{server}:{DEFAULT_PORT}"
     raise ConfigError(

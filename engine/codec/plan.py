@@ -40,7 +40,8 @@ class StreamPlan:
     checkpoint (at-least-once).
     replid, offset, db: where the stream starts and which database the source had selected there.
     absolute_expiry: relative times (SETEX, EXPIRE, SET … EX; sources before 7.0) are made absolute by the
-    moment the bytes were received plus clock_offset_ms (target's clock minus ours).
+    moment the bytes were received plus clock_offset_ms (the source's clock minus ours): like the moments in an
+    RDB and those newer sources send, they are the source's.
     """
 
     checkpoint_key: bytes

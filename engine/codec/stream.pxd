@@ -34,11 +34,20 @@ cdef class StreamTranscoder:
     cdef public long long pings
     cdef public long long messages_dropped
     cdef public long long rewritten
+    cdef bint is_late
+    cdef public set late_keys
+    cdef public long long late_keys_lost
+    cdef bint has_late_keys
+    cdef public long long pause_at
+    cdef note_late_key(self, int db, bytes key)
+    cdef follow_late_key(self, bytes name)
     cdef bind(self)
-    cpdef feed(self, bytes chunk, long long received_ms)
+    cpdef feed(self, bytes chunk, long long received_ms, bint is_late)
+    cpdef set take_late_keys(self)
     cdef out_of_step(self, message)
     cpdef next_block(self, bint flush)
     cdef int read_command(self) except -1
+    cdef int read_inline(self) except -1
     cdef Py_ssize_t read_number(self, Py_ssize_t at) except -2
     cdef bint is_named(self, const unsigned char* name) noexcept
     cdef bint is_special(self) noexcept
@@ -51,6 +60,7 @@ cdef class StreamTranscoder:
     cdef take_swapdb(self)
     cdef take_relative_time(self, bytes name)
     cdef with_moment(self, int first_option)
+    cdef with_absolute_ttl(self)
     cdef moment_after(self, bytes text, bint is_seconds)
     cdef open_block(self)
     cdef close_block(self)

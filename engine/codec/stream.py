@@ -23,6 +23,8 @@ KEPT_ARGUMENTS = cython.declare(cython.int, 12)
 MAX_ARGUMENTS = 1 << 31
 MAX_ARGUMENT_BYTES = 1 << 40
 MAX_LINE_BYTES = 64
+MAX_LATE_KEYS = 200_000
+INLINE_COMMANDS = frozenset({(b"SELECT", True), (b"PING", False)})
 SENTINEL_CHANNEL = b"__sentinel__:hello"
 
 
@@ -32,7 +34,9 @@ class StreamTranscoder:
 
     offset: the stream offset after the last command taken. db: database selected at the source there.
     getack_offset: offset after the newest `REPLCONF GETACK`, -1 before the first. flushes: FLUSHALL and
-    FLUSHDB seen. pings, messages_dropped (Sentinel's announcements), rewritten: counts.
+    FLUSHDB seen. pings, messages_dropped (Sentinel's announcements), rewritten: counts. late_keys: (db, key)
+    whose relative time came in bytes fed as late, so that the moment it counts from is not known exactly,
+    and where such keys may have moved since. pause_at: take no command behind this offset; -1 for none.
     """
 
     def __init__(self, plan) -> None:
@@ -65,6 +69,11 @@ class StreamTranscoder:
         self.pings = 0
         self.messages_dropped = 0
         self.rewritten = 0
+        self.is_late = False
+        self.late_keys = set()
+        self.has_late_keys = False
+        self.late_keys_lost = 0
+        self.pause_at = -1
         if not cython.compiled:
             self.argument_start = [0] * KEPT_ARGUMENTS
             self.argument_bytes = [0] * KEPT_ARGUMENTS
@@ -76,8 +85,12 @@ class StreamTranscoder:
         else:
             self.ptr = self.window
 
-    def feed(self, chunk, received_ms):
-        """Add `chunk`, received at `received_ms` (wall clock, milliseconds since the epoch)."""
+    def feed(self, chunk, received_ms, is_late):
+        """Add `chunk`, received at `received_ms` (wall clock, milliseconds since the epoch).
+
+        is_late: it may have waited at the source before it was sent (behind a snapshot, a lost connection, a
+        full spool).
+        """
         i: cython.int
         keep: cython.Py_ssize_t = self.command
         if keep > 0:
@@ -90,6 +103,7 @@ class StreamTranscoder:
         self.window += chunk
         self.end = len(self.window)
         self.received_ms = received_ms
+        self.is_late = is_late
         self.bind()
 
     @property
@@ -118,7 +132,7 @@ class StreamTranscoder:
         """
         run: cython.Py_ssize_t = self.command
         found: cython.int
-        while True:
+        while self.pause_at < 0 or self.offset < self.pause_at:
             found = self.read_command()
             if found == 0:
                 break
@@ -158,7 +172,7 @@ class StreamTranscoder:
                 self.arguments_done = 0
                 return 2
             if self.ptr[self.pos] != 42:
-                raise self.out_of_step("a command must begin with '*'")
+                return self.read_inline()
             after = self.read_number(self.pos + 1)
             if after < 0:
                 return 0
@@ -188,6 +202,22 @@ class StreamTranscoder:
             self.pos = after + self.number + 2
         self.arguments = 0
         return 2 if self.is_special() else 1
+
+    def read_inline(self):
+        """`select 3` or `PING` on a line of its own, as sources before 2.8 send them: 0 or 2."""
+        line, separator, _ = bytes(self.window[self.pos : self.pos + MAX_LINE_BYTES]).partition(b"\r\n")
+        if not separator and len(line) < MAX_LINE_BYTES and line[:1].isalpha():
+            return 0
+        name, _, number = line.partition(b" ")
+        if not separator or (name.upper(), number.isdigit()) not in INLINE_COMMANDS:
+            raise self.out_of_step("a command must begin with '*'")
+        self.argument_start[0] = self.pos
+        self.argument_bytes[0] = len(name)
+        self.argument_start[1] = self.pos + len(name) + 1
+        self.argument_bytes[1] = len(number)
+        self.arguments_done = 2
+        self.pos += len(line) + 2
+        return 2
 
     def read_number(self, at):
         """Read digits and a line end at `at` into `number`; the position behind it, or -1."""
@@ -227,7 +257,9 @@ class StreamTranscoder:
         if count == 3:
             return self.absolute_expiry and self.is_named(b"SET") and self.has_relative_option(3)
         if count == 4:
-            return self.is_named(b"PING") or self.is_named(b"EXEC")
+            if self.is_named(b"PING") or self.is_named(b"EXEC"):
+                return True
+            return self.has_late_keys and (self.is_named(b"COPY") or self.is_named(b"MOVE"))
         if count == 5:
             if self.is_named(b"MULTI"):
                 return True
@@ -239,12 +271,16 @@ class StreamTranscoder:
         if count == 6:
             if self.is_named(b"SELECT") or self.is_named(b"SWAPDB"):
                 return True
+            if self.has_late_keys and self.is_named(b"RENAME"):
+                return True
             return self.absolute_expiry and (self.is_named(b"PSETEX") or self.is_named(b"EXPIRE"))
         if count == 7:
             if self.is_named(b"PUBLISH") or self.is_named(b"FLUSHDB"):
                 return True
-            return self.absolute_expiry and self.is_named(b"PEXPIRE")
+            return self.absolute_expiry and (self.is_named(b"PEXPIRE") or self.is_named(b"RESTORE"))
         if count == 8:
+            if self.has_late_keys and self.is_named(b"RENAMENX"):
+                return True
             return self.is_named(b"REPLCONF") or self.is_named(b"FLUSHALL")
         return False
 
@@ -261,6 +297,13 @@ class StreamTranscoder:
                 ):
                     return True
         return False
+
+    def take_late_keys(self):
+        """Return `late_keys` and forget them."""
+        taken = self.late_keys
+        self.late_keys = set()
+        self.has_late_keys = False
+        return taken
 
     def argument(self, index):
         if index >= self.arguments_done or index >= KEPT_ARGUMENTS:
@@ -298,6 +341,9 @@ class StreamTranscoder:
             self.copy_command()
         elif name == b"SWAPDB":
             self.take_swapdb()
+        elif name == b"RENAME" or name == b"RENAMENX" or name == b"COPY" or name == b"MOVE":
+            self.follow_late_key(name)
+            self.copy_command()
         else:
             self.take_relative_time(name)
 
@@ -318,10 +364,10 @@ class StreamTranscoder:
         self.block_replies += 1
 
     def take_select(self):
-        try:
-            db = int(self.argument(1))
-        except ValueError:
-            raise self.out_of_step("SELECT without a database number") from None
+        text = self.argument(1)
+        if not text.isdigit() or len(text) > 9:
+            raise self.out_of_step("SELECT without a database number")
+        db = int(text)
         self.db = db
         if self.is_open and self.block_db != db:
             self.put_command([b"SELECT", b"%d" % db])
@@ -330,6 +376,10 @@ class StreamTranscoder:
     def take_swapdb(self):
         """Pass it on; a checkpoint that was swapped out of database 0 with the data is removed there."""
         self.copy_command()
+        first, second = self.argument(1), self.argument(2)
+        if self.has_late_keys and first.isdigit() and second.isdigit():
+            renumbered = {int(first): int(second), int(second): int(first)}
+            self.late_keys = {(renumbered.get(db, db), key) for db, key in self.late_keys}
         swapped = {self.argument(1), self.argument(2)}
         if self.has_checkpoint and b"0" in swapped and len(swapped) == 2:
             other = (swapped - {b"0"}).pop()
@@ -338,10 +388,11 @@ class StreamTranscoder:
             self.put_command([b"SELECT", b"%d" % self.db])
 
     def take_relative_time(self, name):
-        """SETEX, PSETEX, EXPIRE, PEXPIRE, SET … EX|PX, GETEX … EX|PX with the moment they end.
+        """SETEX, PSETEX, EXPIRE, PEXPIRE, SET … EX|PX, GETEX … EX|PX, RESTORE with the moment they end.
 
         Anything not exactly of these forms is copied: SET … EXAT needs no change, and since 7.0 sources send
-        absolute times only (expire.c, expireGenericCommand; t_string.c, setGenericCommand).
+        absolute times only (expire.c, expireGenericCommand; t_string.c, setGenericCommand; cluster.c,
+        restoreCommand).
         """
         count = self.arguments_done
         rewritten = None
@@ -355,6 +406,8 @@ class StreamTranscoder:
             moment = self.moment_after(self.argument(2), name == b"EXPIRE")
             if moment is not None:
                 rewritten = [b"PEXPIREAT", self.argument(1), moment]
+        elif name == b"RESTORE":
+            rewritten = self.with_absolute_ttl()
         elif name == b"SET" or name == b"GETEX":
             rewritten = self.with_moment(3 if name == b"SET" else 2)
         if rewritten is None:
@@ -363,6 +416,26 @@ class StreamTranscoder:
             self.rewritten += 1
             self.put_command(rewritten)
             self.block_commands += 1
+            if self.is_late:
+                self.note_late_key(self.db, self.argument(1))
+
+    def note_late_key(self, db, key):
+        if len(self.late_keys) < MAX_LATE_KEYS:
+            self.late_keys.add((db, key))
+            self.has_late_keys = True
+        else:
+            self.late_keys_lost += 1
+
+    def follow_late_key(self, name):
+        """A key takes its TTL along: RENAME, RENAMENX, COPY … [DB n], MOVE key n."""
+        db = self.db
+        key = self.argument(2)
+        if name == b"MOVE":
+            db = int(key) if key.isdigit() else db
+            key = self.argument(1)
+        elif name == b"COPY" and self.argument(3).upper() == b"DB" and self.argument(4).isdigit():
+            db = int(self.argument(4))
+        self.note_late_key(db, key)
 
     def with_moment(self, first_option):
         """The command's arguments with EX or PX replaced by PXAT; None if neither is among them."""
@@ -378,6 +451,21 @@ class StreamTranscoder:
                 arguments[index + 1] = moment
                 return arguments
         return None
+
+    def with_absolute_ttl(self):
+        """The arguments of a RESTORE key ttl payload … with ABSTTL; None where the ttl is 0 or absolute."""
+        count = self.arguments_done
+        if count < 4 or count >= KEPT_ARGUMENTS or self.argument(2) == b"0":
+            return None
+        if b"ABSTTL" in [self.argument(i).upper() for i in range(4, count)]:
+            return None
+        moment = self.moment_after(self.argument(2), False)
+        if moment is None:
+            return None
+        arguments = [self.argument(i) for i in range(count)]
+        arguments[2] = moment
+        arguments.append(b"ABSTTL")
+        return arguments
 
     def moment_after(self, text, is_seconds):
         """Text of the absolute time, in ms of the target's clock; None if `text` is no number."""

@@ -17,11 +17,13 @@ t_stream.c, streamAppendItem, streamValidateListpackIntegrity.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 try:
     import cython
 except ModuleNotFoundError:
     from engine.codec import cython_shim as cython
-if not cython.compiled:
+if TYPE_CHECKING:
     from engine.codec.value_check import ValueChecker
 
 ID_BYTES = 16

@@ -26,6 +26,8 @@ if not cython.compiled:
         ZipmapReader,
     )
 
+# As a module: it is written in terms of this one's class, so either may be the first to be imported.
+import engine.codec.stream_check as stream_check  # noqa: PLR0402
 from engine.errors import CorruptRdb
 
 # What the last element of each group in a container must be.
@@ -63,10 +65,7 @@ class ValueChecker:
             self.length()
             self.annotated()
         elif value_type in STREAMS and (value_type <= 21 or not self.is_valkey):
-            # Imported here: that module is written in terms of this class.
-            from engine.codec.stream_check import check_stream  # noqa: PLC0415
-
-            check_stream(self, STREAMS[value_type])
+            stream_check.check_stream(self, STREAMS[value_type])
         elif value_type == 64:
             self.cron()
         elif value_type in (22, 24):

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from engine.codec.plan import StreamPlan
 from engine.codec.stream import StreamTranscoder
 from engine.replay.delivery import Delivery
+from engine.replay.late_expiry import KEYS_AT_ONCE, Correction, LateExpiry
 from engine.spool.memory import MemorySpool
 
 # Blocks that are not full go out at once while fewer than this many are unanswered; then they fill up.
@@ -22,12 +23,23 @@ class StreamPhase:
     """
 
     def __init__(
-        self, spool: MemorySpool, delivery: Delivery, plan: StreamPlan, *, is_done: Callable[[], bool]
+        self,
+        spool: MemorySpool,
+        delivery: Delivery,
+        plan: StreamPlan,
+        *,
+        is_done: Callable[[], bool],
+        late_expiry: LateExpiry,
+        is_late: Callable[[], bool],
     ) -> None:
         self._spool = spool
         self._delivery = delivery
         self._transcoder = StreamTranscoder(plan)
         self._is_done = is_done
+        self._late_expiry = late_expiry
+        self._is_late = is_late
+        self._late_keys: list[tuple[int, bytes]] = []
+        self._correction: Correction | None = None
         self._received_seconds = time.monotonic()
 
     @property
@@ -57,15 +69,15 @@ class StreamPhase:
             SourceProtocolError, and what ended either link.
         """
         while not self._is_done():
+            if await self._apply_corrections():
+                continue
             if await self._take_chunk() or await self._flush_partial():
                 continue
             self._note_offset()
             if self._is_done() or not await self._spool.wait():
                 break
         if self.is_at_boundary:
-            block = self._transcoder.next_block(True)
-            if block is not None:
-                await self._delivery.send(block, self._received_seconds)
+            await self._send_open_block()
             self._note_offset()
         await self._delivery.drain()
 
@@ -76,19 +88,54 @@ class StreamPhase:
         transcoder = self._transcoder
         if not transcoder.has_open_block:
             self._received_seconds = chunk.received_seconds
-        transcoder.feed(chunk.data, chunk.received_ms)
-        while (block := transcoder.next_block(False)) is not None:
-            await self._delivery.send(block, self._received_seconds)
-            self._received_seconds = chunk.received_seconds
+        transcoder.feed(chunk.data, chunk.received_ms, chunk.is_late)
+        await self._send_full_blocks(chunk.received_seconds)
         return True
+
+    async def _send_full_blocks(self, received_seconds: float) -> None:
+        while (block := self._transcoder.next_block(False)) is not None:
+            await self._delivery.send(block, self._received_seconds)
+            self._received_seconds = received_seconds
+
+    async def _send_open_block(self) -> None:
+        block = self._transcoder.next_block(True)
+        if block is not None:
+            await self._delivery.send(block, self._received_seconds)
 
     async def _flush_partial(self) -> bool:
         transcoder = self._transcoder
         if not transcoder.has_open_block or transcoder.in_transaction:
             return False
         await self._delivery.link.wait_for_fewer(PARTIAL_BLOCKS_INFLIGHT)
-        if self._spool.is_empty and (block := transcoder.next_block(True)) is not None:
-            await self._delivery.send(block, self._received_seconds)
+        if self._spool.is_empty:
+            await self._send_open_block()
+        return True
+
+    async def _apply_corrections(self) -> bool:
+        """One step of giving late keys their true expiry; True if something was done.
+
+        First the source is asked, then the stream goes on up to the offset of the answer and no further, then
+        the correction goes out, then the rest.
+        """
+        transcoder = self._transcoder
+        if self._correction is None:
+            if not self._late_keys and transcoder.late_keys and not self._is_late():
+                self._late_keys = list(transcoder.take_late_keys())
+            if not self._late_keys or not self.is_at_boundary:
+                return False
+            some = self._late_keys[:KEYS_AT_ONCE]
+            del self._late_keys[:KEYS_AT_ONCE]
+            self._correction = await self._late_expiry.ask(some)
+            if self._correction is not None:
+                transcoder.pause_at = self._correction.offset
+            return self._correction is not None
+        if transcoder.offset < self._correction.offset or not self.is_at_boundary:
+            return False
+        await self._send_open_block()
+        await self._delivery.send(self._correction.block, time.monotonic())
+        self._correction = None
+        transcoder.pause_at = -1
+        await self._send_full_blocks(time.monotonic())
         return True
 
     def _note_offset(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from dataclasses import dataclass
 
 import structlog
@@ -17,18 +18,13 @@ log = structlog.get_logger("engine.source")
 
 @dataclass(frozen=True, slots=True)
 class SourceFacts:
-    """offset: the newest byte of its replication stream, -1 where INFO is not permitted."""
+    """offset: the newest byte of its replication stream, -1 where INFO is not permitted. clock_offset_ms: the
+    source's clock minus ours, 0 where TIME is not permitted."""
 
     version: str
     offset: int
     is_cluster: bool
-
-
-async def ask_source(endpoint: Endpoint, *, timeout_seconds: float) -> SourceFacts:
-    """INFO of the source. Without permission for it the migration runs on less knowledge; a source that is
-    away is found, with a better message, by the replica link."""
-    async with SourceWatch(endpoint, timeout_seconds=timeout_seconds) as watch:
-        return await watch.ask()
+    clock_offset_ms: int = 0
 
 
 class SourceWatch:
@@ -44,15 +40,25 @@ class SourceWatch:
         with contextlib.suppress(RedisError, OSError):
             await self._client.aclose()
 
-    async def ask(self) -> SourceFacts:
+    async def ask(self, *, with_clock: bool = False) -> SourceFacts:
         """All facts; unknown ones empty. Never raises for a source that does not answer."""
         try:
             info = await self._client.info()
         except (RedisError, OSError) as error:
             log.debug("source.info_failed", error=str(error))
             return SourceFacts("", -1, is_cluster=False)
+        clock_offset_ms = await self._ask_clock() if with_clock else 0
         return SourceFacts(
+            clock_offset_ms=clock_offset_ms,
             version=str(info.get("valkey_version") or info.get("redis_version", "")),
             offset=int(info.get("master_repl_offset", -1)),
             is_cluster=bool(info.get("cluster_enabled")),
         )
+
+    async def _ask_clock(self) -> int:
+        before = time.time()
+        try:
+            seconds, microseconds = await self._client.time()
+        except (RedisError, OSError):
+            return 0
+        return round(seconds * 1000 + microseconds / 1000 - (before + time.time()) * 500)

@@ -39,7 +39,8 @@ class ReplicaLink(asyncio.Protocol):
     """One replication connection.
 
     read_offset: stream offset of the last byte received. framing: the RDB on its way, None in a partial
-    resync. Everything received goes to `spool`, which the caller drains.
+    resync. Everything received goes to `spool`, which the caller drains. is_late: what comes now may have
+    waited at the source (behind the snapshot, while we did not read); `note_source_offset` ends it.
     """
 
     def __init__(self, endpoint: Endpoint, settings: SourceSettings, *, memory_bytes: int) -> None:
@@ -52,6 +53,7 @@ class ReplicaLink(asyncio.Protocol):
         self._heard_at = time.monotonic()
         self._verdict: asyncio.Future[Verdict] | None = None
         self.framing: RdbFraming | None = None
+        self.is_late = True
         self.acknowledges = True  # not with a source older than PSYNC
         self.read_offset = 0
         self.received_bytes = 0
@@ -152,7 +154,13 @@ class ReplicaLink(asyncio.Protocol):
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(data)
 
+    def note_source_offset(self, offset: int) -> None:
+        """The source says it has written up to `offset`; if we have that, nothing waits there any more."""
+        if self.is_late and self.is_reading and 0 <= offset <= self.read_offset:
+            self.is_late = False
+
     def _pause_reading(self) -> None:
+        self.is_late = True
         transport = self._transport
         if transport is not None and not transport.is_closing() and transport.is_reading():
             transport.pause_reading()
@@ -247,7 +255,7 @@ class ReplicaLink(asyncio.Protocol):
                 self.spool.put(Chunk(Section.STREAM, b"", now, now_ms))
         if data:
             self.read_offset += len(data)
-            self.spool.put(Chunk(Section.STREAM, data, now, now_ms))
+            self.spool.put(Chunk(Section.STREAM, data, now, now_ms, is_late=self.is_late))
 
 
 __all__ = ["FullResync", "PartialResync", "ReplicaLink", "Verdict"]

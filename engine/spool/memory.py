@@ -23,12 +23,16 @@ class Section(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Bytes as they were read. received_seconds: monotonic; received_ms: wall clock since the epoch."""
+    """Bytes as they were read. received_seconds: monotonic; received_ms: wall clock since the epoch.
+
+    is_late: they may have waited at the source before they were sent.
+    """
 
     section: Section
     data: bytes
     received_seconds: float
     received_ms: int
+    is_late: bool = False
 
 
 class MemorySpool:

@@ -20,6 +20,7 @@ from engine.codec.plan import SnapshotPlan, StreamPlan
 from engine.errors import SourceLinkLost, SourceRefused
 from engine.position import Position
 from engine.replay.delivery import Delivery
+from engine.replay.late_expiry import LateExpiry
 from engine.replay.snapshot_phase import apply_snapshot
 from engine.replay.stream_phase import StreamPhase
 from engine.replay.token_bucket import TokenBucket
@@ -60,6 +61,7 @@ class Line:
         self._stream: StreamPhase | None = None
         self._background: tuple[asyncio.Task[None], ...] = ()
         self._epoch = 0
+        self._source_clock_ms = 0
         self._is_stopping = False
         self._goal_offset: int | None = None
         self._acknowledged_offset = -1
@@ -141,7 +143,7 @@ class Line:
         """Connect both sides; return where the stream starts and its database, None if there is no stream
         to follow."""
         settings = self._settings
-        facts = await watch.ask()
+        facts = await watch.ask(with_clock=True)
         if facts.is_cluster:
             raise SourceRefused(
                 f"the source {settings.source.address} is a cluster node, and this version migrates standalone servers",
@@ -174,13 +176,15 @@ class Line:
             target_version=".".join(map(str, capabilities.version)),
             target_server=capabilities.server,
             target_rdb_version=capabilities.rdb_version,
-            clock_offset_ms=capabilities.clock_offset_ms,
+            source_clock_ms=facts.clock_offset_ms,
+            target_clock_ms=capabilities.clock_offset_ms,
         )
+        self._source_clock_ms = facts.clock_offset_ms
         if self._is_stopping:
             return None
         self._background = (
             group.create_task(self._beat(self._link), name="beat"),
-            group.create_task(self._watch_source(watch), name="watch-source"),
+            group.create_task(self._watch_source(watch, self._link), name="watch-source"),
         )
         if isinstance(verdict, FullResync):
             self._log_full_resync(verdict.position, resume_from)
@@ -242,11 +246,12 @@ class Line:
         return position, 0
 
     async def _follow_stream(self, watch: SourceWatch, position: Position, db: int) -> None:
-        assert self._link is not None
+        link = self._link
+        assert link is not None
         self._on_phase(TaskState.STREAM)
         if self._settings.exit_when_synced:
             facts = await watch.ask()
-            self._goal_offset = max(facts.offset, self._link.read_offset)
+            self._goal_offset = max(facts.offset, link.read_offset)
             log.info("stream.goal", offset=self._goal_offset)
         plan = StreamPlan(
             checkpoint_key=self._key,
@@ -255,12 +260,23 @@ class Line:
             db=db,
             epoch=self._epoch,
             absolute_expiry=self._capabilities.absolute_set,
-            clock_offset_ms=self._capabilities.clock_offset_ms,
+            clock_offset_ms=self._source_clock_ms,
             block_bytes=self._settings.target_link.block_bytes,
         )
-        stream = StreamPhase(self._link.spool, self._delivery, plan, is_done=self._is_done)
+        late_expiry = LateExpiry(self._settings.source, self._settings.source_link)
+        stream = StreamPhase(
+            link.spool,
+            self._delivery,
+            plan,
+            is_done=self._is_done,
+            late_expiry=late_expiry,
+            is_late=lambda: link.is_late,
+        )
         self._stream = stream
-        await stream.run()
+        try:
+            await stream.run()
+        finally:
+            await late_expiry.close()
         applied = Position(position.replid, self._stats.applied_offset)
         if stream.is_at_boundary:
             await self._write_checkpoint(stream_fields(applied, stream.db, self._epoch))
@@ -303,9 +319,11 @@ class Line:
                 link.fail(SourceLinkLost(f"the source sent nothing for {link.seconds_silent:.0f} s"))
             await asyncio.sleep(BEAT_SECONDS)
 
-    async def _watch_source(self, watch: SourceWatch) -> None:
+    async def _watch_source(self, watch: SourceWatch, link: ReplicaLink) -> None:
         """Once a second: ask the source how far it is, the lag that bytes in our hands cannot show."""
         while True:
-            await asyncio.sleep(BEAT_SECONDS)
             facts = await watch.ask()
             self._stats.source_offset = max(self._stats.source_offset, facts.offset)
+            if link.framing is None or link.framing.is_complete:
+                link.note_source_offset(facts.offset)
+            await asyncio.sleep(BEAT_SECONDS)

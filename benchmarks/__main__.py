@@ -1,0 +1,109 @@
+"""`python -m benchmarks full_sync|stream|codec|all`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from benchmarks import codec, full_sync, stream
+from benchmarks.data_sets import DATA_SETS
+from benchmarks.options import Options, Scale
+from engine.demo.servers import find_servers
+
+BENCHMARKS: dict[str, Callable[[Options], bool]] = {
+    "full_sync": full_sync.run,
+    "stream": stream.run,
+    "codec": codec.run,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what was asked for. Returns 1 if a criterion was missed."""
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    options = Options(
+        rounds=given.rounds,
+        scale=Scale(given.scale),
+        source=given.source,
+        target=given.target or given.source,
+        is_diskless=not given.disk,
+        replica_load=given.replica_load,
+        tools=dict(given.tool),
+        trees={name: Path(path).resolve() for name, path in given.tree},
+        data_sets=tuple(given.data_set),
+        seconds=given.seconds,
+        json_path=given.json,
+    )
+    for name in (options.source, options.target):
+        if name not in find_servers():
+            parser.error(f"no server {name}; there are {', '.join(find_servers()) or 'none'}")
+    if given.benchmark == "all" and options.json_path is not None:
+        parser.error("--json names one file: choose one benchmark")
+    names = list(BENCHMARKS) if given.benchmark == "all" else [given.benchmark]
+    held = [BENCHMARKS[name](options) for name in names]
+    return 0 if all(held) else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Measures redis-ferry against native replication. Exit status 1: a criterion is missed.",
+    )
+    parser.add_argument("benchmark", choices=[*BENCHMARKS, "all"])
+    parser.add_argument("--rounds", type=_positive, default=3, metavar="N")
+    parser.add_argument("--scale", choices=[str(it) for it in Scale], default=str(Scale.FULL))
+    parser.add_argument("--source", default="redis-8.2", metavar="SERVER", help="default redis-8.2")
+    parser.add_argument("--target", metavar="SERVER", help="default: as the source")
+    parser.add_argument(
+        "--data-set",
+        action="append",
+        default=[],
+        choices=[it.name for it in DATA_SETS],
+        help="full_sync and codec: only this one (may be repeated)",
+    )
+    parser.add_argument("--disk", action="store_true", help="the source sends its RDB from a file")
+    parser.add_argument(
+        "--replica-load",
+        choices=["disabled", "on-empty-db", "swapdb"],
+        default="disabled",
+        help="repl-diskless-load of the native replica; disabled is the servers' default",
+    )
+    parser.add_argument("--seconds", type=float, help="stream: length of the paced part")
+    parser.add_argument(
+        "--tool",
+        action="append",
+        type=_pair,
+        default=[],
+        metavar="NAME=COMMAND",
+        help="full_sync: another tool; {source} {target} {source_address} {target_address} are filled in",
+    )
+    parser.add_argument(
+        "--tree",
+        action="append",
+        type=_pair,
+        default=[],
+        metavar="NAME=FOLDER",
+        help="another redis-ferry tree (built in place) to run beside this one",
+    )
+    parser.add_argument("--json", type=Path, metavar="PATH", help="default: a file in benchmarks/results")
+    return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return number
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, rest = text.partition("=")
+    if not (name and equals and rest):
+        raise argparse.ArgumentTypeError("must be NAME=…")
+    return name, rest
+
+
+if __name__ == "__main__":
+    sys.exit(main())

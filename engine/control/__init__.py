@@ -1,0 +1,1 @@
+"""The ways to drive the engine: the command line now, the API later."""

@@ -1,0 +1,30 @@
+"""What the command line can be told about its output. Light: `--help` imports this."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class ProgressMode(StrEnum):
+    """How progress is shown: bars on a terminal, lines for people, lines for scripts, or not."""
+
+    AUTO = "auto"
+    PLAIN = "plain"
+    JSON = "json"
+    NONE = "none"
+
+
+class LogLevel(StrEnum):
+    """The least severe log line that is written."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class LogFormat(StrEnum):
+    """Log lines for people or for machines."""
+
+    TEXT = "text"
+    JSON = "json"

@@ -1,0 +1,72 @@
+"""The longer texts of `--help`, in rich's markup: examples within 76 columns."""
+
+from __future__ import annotations
+
+EXIT_STATUSES = """\
+[bold]Exit status[/bold]
+    0  done
+    2  wrong usage or configuration
+    3  refused before anything was written: unreachable, login,
+       permissions, incompatible
+    4  failed while running
+  130  interrupted: SIGINT and SIGTERM stop gracefully (at most 10 s),
+       a second one at once"""
+
+APP = (
+    "Move one Redis (or Valkey, KeyDB) server's data and its live writes into another.\n\n"
+    "redis-ferry joins the source as a replica, copies the snapshot, then follows the stream of "
+    "writes until you stop it. Stopped and started again with the same command, it goes on where "
+    "it was."
+)
+
+APP_EPILOG = f"""\
+[bold]Start here[/bold]
+  redis-ferry demo            two servers, data, a migration, a comparison
+  redis-ferry sync redis://old.example redis://new.example
+  redis-ferry sync --help     every option, with examples
+
+{EXIT_STATUSES}"""
+
+SYNC = (
+    "Migrate SOURCE into TARGET, in the foreground.\n\n"
+    "URLs: redis://user:password@host:6379, rediss://… for TLS (the server's certificate is "
+    "verified), unix:///path/of/socket. User and password are percent-encoded (@ is %40, : is "
+    "%3A, / is %2F); IPv6 addresses stand in brackets; the port is 6379 if left out. All "
+    "databases are migrated, so a URL has no /0.\n\n"
+    "Every option can also be written as a variable (REDIS_FERRY_BANDWIDTH_LIMIT_MB=50) or as a "
+    "key of the --config file (bandwidth_limit_mb = 50). A flag overrides the variable, the "
+    "variable overrides the file.\n\n"
+    "A password is taken from its file if there is one, else from REDIS_FERRY_SOURCE_PASSWORD or "
+    "REDIS_FERRY_TARGET_PASSWORD, else from the URL. Prefer the first two: a password in a URL "
+    "stays in the shell's history, and ps shows it for the moment redis-ferry needs to start and "
+    "hide it."
+)
+
+SYNC_EPILOG = f"""\
+[bold]Examples[/bold]
+  Copy everything, then follow the writes until Ctrl-C:
+    redis-ferry sync redis://old.example:6379 redis://new.example:6379
+
+  Copy once and end:
+    redis-ferry sync --method full redis://old.example redis://new.example
+
+  Cut over in a script: end when the target has caught up.
+    redis-ferry sync --exit-when-synced --progress json \\
+        redis://old.example redis://new.example
+
+  A user, the password from a file, TLS with one's own CA, 50 MB/s at most:
+    redis-ferry sync --source-password-file /run/secrets/old \\
+        --source-tls-ca ca.pem --bandwidth-limit-mb 50 \\
+        rediss://ferry@old.example redis://new.example
+
+  The same from a file (source = "rediss://…", bandwidth_limit_mb = 50, …):
+    redis-ferry sync --config ferry.toml
+
+{EXIT_STATUSES}"""
+
+DEMO = (
+    "Show a whole migration on this machine, in under a minute.\n\n"
+    "Starts two servers on free ports in a temporary folder, fills the source, keeps writing to "
+    "it, migrates full + incremental, compares every key on both sides, prints a report and stops "
+    "everything it started."
+)

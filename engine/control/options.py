@@ -1,0 +1,333 @@
+"""Flags, environment and settings file merged into one checked set of options.
+
+In rising priority: the TOML file of `--config`, the variables `REDIS_FERRY_*`, the flags. A
+password comes from the first that has one: its file, its environment variable, the URL.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from engine.control.choices import LogFormat, LogLevel, ProgressMode
+from engine.control.option_files import check_certificates, read_password, read_toml
+from engine.endpoint import Endpoint, Role, TlsSettings, parse_endpoint
+from engine.errors import ConfigError
+from engine.settings import MIB, ConflictPolicy, Method, ResumeMode, SpoolSettings, TaskSettings
+
+ENV_PREFIX = "REDIS_FERRY_"
+QUOTE_LIMIT = 60  # characters of a wrong value that an error shows
+TASK_ID = r"[A-Za-z0-9._-]{1,64}"
+
+# Kubernetes puts the addresses of a namespace's services into every pod's environment; a Service
+# called `redis-ferry` or `redis-ferry-…` gives names with our prefix that nobody wrote on purpose.
+_KUBERNETES_SERVICE = re.compile(
+    r"REDIS_FERRY_(?:\w+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT(?:_\d+_(?:TCP|UDP|SCTP)\w*)?)"
+)
+
+
+def _no_number_in_disguise(value: object) -> object:
+    # pydantic takes True as 1 and 8.0 as 8; in a settings file both are mistakes.
+    if isinstance(value, bool | float):
+        raise ValueError("not an integer")  # noqa: TRY004 - pydantic wants a ValueError
+    return value
+
+
+def _no_truth_in_disguise(value: object) -> object:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        raise ValueError("not a truth value")  # noqa: TRY004 - pydantic wants a ValueError
+    return value
+
+
+_Integer = Annotated[int, BeforeValidator(_no_number_in_disguise)]
+_Switch = Annotated[bool, BeforeValidator(_no_truth_in_disguise)]
+
+
+class SyncValues(BaseSettings):
+    """What the user wrote, typed and within its ranges; None or defaults where nothing was.
+
+    A field's name is its key in the TOML file, with `REDIS_FERRY_` before it its variable, and with
+    `-` for `_` its flag.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX,
+        env_ignore_empty=True,  # container files often declare a variable and leave it empty
+        extra="forbid",
+        hide_input_in_errors=True,
+    )
+
+    source: SecretStr | None = None
+    target: SecretStr | None = None
+    method: Method = Method.INCREMENTAL
+    exit_when_synced: _Switch = False
+    bandwidth_limit_mb: Annotated[_Integer, Field(ge=1, le=10240)] | None = None
+    on_conflict: ConflictPolicy = ConflictPolicy.REPLACE
+    resume_mode: ResumeMode = ResumeMode.AUTO
+    task_id: Annotated[str, Field(pattern=f"^{TASK_ID}$")] | None = None
+    spool_memory_mb: Annotated[_Integer, Field(ge=8, le=65536)] = 32
+    spool_dir: Path | None = None
+    spool_disk_gb: _Integer | None = None
+    progress: ProgressMode = ProgressMode.AUTO
+    log_level: LogLevel = LogLevel.INFO
+    log_format: LogFormat = LogFormat.TEXT
+    source_password: SecretStr | None = None
+    source_password_file: Path | None = None
+    source_tls_ca: Path | None = None
+    source_tls_cert: Path | None = None
+    source_tls_key: Path | None = None
+    source_tls_insecure: _Switch = False
+    target_password: SecretStr | None = None
+    target_password_file: Path | None = None
+    target_tls_ca: Path | None = None
+    target_tls_cert: Path | None = None
+    target_tls_key: Path | None = None
+    target_tls_insecure: _Switch = False
+
+
+_FIELDS = tuple(SyncValues.model_fields)
+# Passwords have no flag (ps would show it) and no TOML key (settings files end up in repositories).
+_ENVIRONMENT_ONLY = frozenset({"source_password", "target_password"})
+_TOML_KEYS = tuple(name for name in _FIELDS if name not in _ENVIRONMENT_ONLY)
+# A value is quoted in an error only if it cannot hold a password.
+_NEVER_QUOTED = frozenset({"source", "target", *_ENVIRONMENT_ONLY})
+
+_ALLOWED = {
+    "source": "a URL like redis://host:6379",
+    "target": "a URL like redis://host:6379",
+    "method": "full or incremental",
+    "exit_when_synced": "true or false",
+    "bandwidth_limit_mb": "an integer from 1 to 10240 (1 MB is 1,048,576 bytes)",
+    "on_conflict": "replace, skip or fail",
+    "resume_mode": "auto or manual",
+    "task_id": "1 to 64 letters, digits, dots, underscores or hyphens",
+    "spool_memory_mb": "an integer from 8 to 65536",
+    "spool_dir": "the path of a folder",
+    "spool_disk_gb": "an integer",
+    "progress": "auto, plain, json or none",
+    "log_level": "debug, info, warning or error",
+    "log_format": "text or json",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncOptions:
+    """Everything `sync` needs: the task, and how to talk to the user."""
+
+    task: TaskSettings
+    progress: ProgressMode
+    log_level: LogLevel
+    log_format: LogFormat
+    warnings: tuple[str, ...] = ()  # to be logged once logging is set up
+
+
+def read_options(flags: Mapping[str, Any], environment: Mapping[str, str]) -> SyncOptions:
+    """Merge and check. `flags`: those given, by field name, and `config`.
+
+    `environment` must be what os.environ holds: pydantic-settings reads the values there.
+
+    Raises:
+        ConfigError: names the flag, variable or key at fault, and what it may be or the nearest
+            valid name.
+    """
+    _refuse_unknown_variables(environment)
+    config = flags.get("config") or environment.get(f"{ENV_PREFIX}CONFIG")
+    table: dict[str, Any] = {}
+    if config:
+        table = read_toml(Path(config))
+        _refuse_unknown_keys(table, Path(config))
+    given = {name: value for name, value in flags.items() if name != "config" and value is not None}
+    values = _merge(given, environment, table, str(config))
+    _refuse_disk_spool(values)
+
+    source, source_warnings = _endpoint(values, "source")
+    target, target_warnings = _endpoint(values, "target")
+    if source.address == target.address:
+        raise ConfigError(
+            f"source and target are the same server, {source.address}",
+            hint="give the source first, then the target, as with cp",
+        )
+    limit_mb = values.bandwidth_limit_mb
+    task = TaskSettings(
+        task_id=values.task_id or derive_task_id(source, target),
+        source=source,
+        target=target,
+        method=values.method,
+        exit_when_synced=values.exit_when_synced,
+        bandwidth_limit_bytes_per_second=None if limit_mb is None else limit_mb * MIB,
+        on_conflict=values.on_conflict,
+        resume_mode=values.resume_mode,
+        spool=SpoolSettings(memory_bytes=values.spool_memory_mb * MIB),
+    )
+    return SyncOptions(
+        task=task,
+        progress=values.progress,
+        log_level=values.log_level,
+        log_format=values.log_format,
+        warnings=(*source_warnings, *target_warnings),
+    )
+
+
+def derive_task_id(source: Endpoint, target: Endpoint) -> str:
+    """Name a task after its two addresses, always alike, so that a second run resumes."""
+    digest = hashlib.sha256(os.fsencode(f"{source.address}\n{target.address}")).hexdigest()[:8]
+    return f"{_slug(source.address)}-to-{_slug(target.address)}-{digest}"
+
+
+def _slug(address: str) -> str:
+    # 24 + 4 + 24 + 1 + 8 stays within the 64 characters of a task id; an address's end says more
+    # than its start.
+    return re.sub(r"[^A-Za-z0-9.]+", "-", address).strip("-.")[-24:].strip("-.")
+
+
+def _merge(
+    given: dict[str, Any], environment: Mapping[str, str], table: dict[str, Any], config: str
+) -> SyncValues:
+    class Merged(SyncValues):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            # From the highest priority to the lowest. No .env file: what is set can be seen.
+            del dotenv_settings, file_secret_settings
+            return init_settings, env_settings, InitSettingsSource(settings_cls, init_kwargs=table)
+
+    try:
+        return Merged(**given)
+    except ValidationError as error:
+        name = str(error.errors(include_url=False, include_context=False)[0]["loc"][0])
+    # Outside the handler: the ValidationError holds the values and must not become a __context__.
+    variable = f"{ENV_PREFIX}{name.upper()}"
+    if name in given:
+        where, value = _flag(name), given[name]
+    elif environment.get(variable):
+        where, value = variable, environment[variable]
+    else:
+        where, value = f"{name} in {config}", table.get(name)
+    raise _bad_value(where, name, value)
+
+
+def _bad_value(where: str, name: str, value: object) -> ConfigError:
+    otherwise = "true or false" if name.endswith("_insecure") else "the path of a file"
+    allowed = _ALLOWED.get(name, otherwise)
+    if name in _NEVER_QUOTED:
+        return ConfigError(f"{where} cannot be read", hint=f"it must be {allowed}")
+    text = str(value)
+    shown = text if len(text) <= QUOTE_LIMIT else f"{text[:QUOTE_LIMIT]}…"
+    return ConfigError(f"{where} cannot be {shown!r}", hint=f"it must be {allowed}")
+
+
+def _flag(name: str) -> str:
+    return name.upper() if name in {"source", "target"} else f"--{name.replace('_', '-')}"
+
+
+def _refuse_unknown_variables(environment: Mapping[str, str]) -> None:
+    known = {f"{ENV_PREFIX}{name.upper()}" for name in (*_FIELDS, "config")}
+    for name in sorted(environment):
+        if not name.upper().startswith(ENV_PREFIX) or _KUBERNETES_SERVICE.fullmatch(name):
+            continue
+        if name not in known:
+            raise ConfigError(
+                f"unknown environment variable {name}",
+                hint=f"did you mean {_nearest(name.upper(), known)}?",
+            )
+
+
+def _refuse_unknown_keys(table: Mapping[str, Any], path: Path) -> None:
+    for name in table:
+        if name in _ENVIRONMENT_ONLY:
+            raise ConfigError(
+                f"{name} does not belong in the settings file {path}",
+                hint=f"use {name}_file, or the variable {ENV_PREFIX}{name.upper()}",
+            )
+        if name not in _TOML_KEYS:
+            raise ConfigError(
+                f"unknown key {name} in the settings file {path}",
+                hint=f"did you mean {_nearest(name, _TOML_KEYS)}?",
+            )
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    # cutoff 0: the nearest is always named, however far away it is.
+    nearest: list[str] = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.0)
+    return nearest[0]
+
+
+def _refuse_disk_spool(values: SyncValues) -> None:
+    for name in ("spool_dir", "spool_disk_gb"):
+        if getattr(values, name) is not None:
+            raise ConfigError(
+                f"{_flag(name)} cannot be used: this version has no spool on disk yet",
+                hint="leave it out; --spool-memory-mb sets the size of the spool in memory",
+            )
+
+
+def _endpoint(values: SyncValues, role: Role) -> tuple[Endpoint, list[str]]:
+    url: SecretStr | None = getattr(values, role)
+    if url is None:
+        raise ConfigError(
+            f"no {role} is given",
+            hint="write redis-ferry sync SOURCE TARGET, like "
+            "redis-ferry sync redis://old.example:6379 redis://new.example:6379",
+        )
+    tls = _tls(values, role)
+    endpoint = parse_endpoint(url.get_secret_value(), role=role, tls=tls)
+    if tls is not None:
+        check_certificates(tls, role)
+    warnings = []
+    if tls is not None and not tls.verify:
+        warnings.append(f"the certificate of the {role} is not verified (--{role}-tls-insecure)")
+
+    file: Path | None = getattr(values, f"{role}_password_file")
+    variable: SecretStr | None = getattr(values, f"{role}_password")
+    if file is not None:
+        password, warning = read_password(file, role)
+        endpoint = replace(endpoint, password=password)
+        warnings += [warning] if warning else []
+    elif variable is not None:
+        endpoint = replace(endpoint, password=variable.get_secret_value())
+    if endpoint.username is not None and endpoint.password is None:
+        # The name is not shown: in redis://secret@host it is the password.
+        raise ConfigError(
+            f"the {role} URL has a user name but no password",
+            hint="write redis://user:password@host (redis://:password@host for the default user), "
+            f"or give the password with --{role}-password-file or "
+            f"{ENV_PREFIX}{role.upper()}_PASSWORD",
+        )
+    return endpoint, warnings
+
+
+def _tls(values: SyncValues, role: Role) -> TlsSettings | None:
+    """Gather the TLS options; None if none is given."""
+    ca: Path | None = getattr(values, f"{role}_tls_ca")
+    cert: Path | None = getattr(values, f"{role}_tls_cert")
+    key: Path | None = getattr(values, f"{role}_tls_key")
+    insecure: bool = getattr(values, f"{role}_tls_insecure")
+    if ca is None and cert is None and key is None and not insecure:
+        return None
+    return TlsSettings(ca_file=ca, cert_file=cert, key_file=key, verify=not insecure)
+
+
+def wants_json_logs(flags: Mapping[str, Any], environment: Mapping[str, str] = os.environ) -> bool:
+    """Tell how to print an error in the options themselves, before they could be read."""
+    asked = flags.get("log_format") or environment.get(f"{ENV_PREFIX}LOG_FORMAT")
+    return asked == LogFormat.JSON

@@ -1,0 +1,20 @@
+"""What every test run has: the server fixtures, and a first line that says what is under test."""
+
+from __future__ import annotations
+
+import importlib
+
+pytest_plugins = ["tests.fix_servers"]
+
+
+def pytest_report_header() -> list[str]:
+    """Name the servers and the build of the codec."""
+    # Imported here: pytest rewrites the asserts of a plugin only when it is the first to import it.
+    from tests.fix_servers import BINARIES
+
+    servers = ", ".join(f"{it.name} ({it.version})" for it in BINARIES.values()) or "none"
+    try:
+        compiled = str(bool(importlib.import_module("engine.codec").COMPILED)).lower()
+    except (ImportError, AttributeError):
+        compiled = "unknown"
+    return [f"servers: {servers}", f"engine.codec compiled: {compiled}"]
