@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
+
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from engine.endpoint import Endpoint
+
+# No CLIENT SETINFO, which old servers do not know; redis-py 7.2 renamed the way to say so.
+_NAMELESS: dict[str, object] = (
+    {"driver_info": None}
+    if "driver_info" in inspect.signature(Redis.__init__).parameters
+    else {"lib_name": None, "lib_version": None}
+)
 
 
 def control_client(endpoint: Endpoint, *, timeout_seconds: float) -> Redis:
@@ -19,8 +28,7 @@ def control_client(endpoint: Endpoint, *, timeout_seconds: float) -> Redis:
         "socket_connect_timeout": timeout_seconds,
         "retry": Retry(NoBackoff(), 0),
         "single_connection_client": True,
-        "lib_name": None,
-        "lib_version": None,
+        **_NAMELESS,
     }
     if endpoint.unix_path is not None:
         return Redis(unix_socket_path=endpoint.unix_path, **common)  # type: ignore[arg-type]

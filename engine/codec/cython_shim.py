@@ -52,7 +52,7 @@ def _configured(*_args: object, **_options: object) -> Callable[[_Wrapped], _Wra
 
 
 # Decorators with arguments: types, and the compiler's directives.
-locals = returns = exceptval = freelist = _configured  # noqa: A001 - Cython's own name
+locals = returns = exceptval = freelist = _configured  # Cython's own names
 boundscheck = wraparound = cdivision = nonecheck = initializedcheck = _configured
 overflowcheck = embedsignature = binding = profile = linetrace = infer_types = _configured
 auto_pickle = annotation_typing = always_allow_keywords = test_assert_path_exists = _configured
@@ -102,10 +102,12 @@ def declare(kind: Any = None, value: Any = None, **_options: object) -> Any:
 
 
 def typeof(value: object) -> str:
+    """The name of a value's type."""
     return type(value).__name__
 
 
 def likely(condition: _T) -> _T:
+    """Which way a condition goes is of use to a C compiler only."""
     return condition
 
 
@@ -113,6 +115,7 @@ unlikely = likely
 
 
 def pointer(_kind: object) -> type[bytes]:
+    """The type of a pointer: as `p_uchar`."""
     return bytes
 
 

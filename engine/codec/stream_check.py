@@ -1,4 +1,4 @@
-"""Is a stream value sound: its nodes, its groups, and who waits for which entry?
+"""Whether a stream value is sound: its nodes, its groups, and who waits for which entry.
 
     LEN nodes, each: STR master id (16 bytes), STR listpack
     LEN length, LEN LEN last id

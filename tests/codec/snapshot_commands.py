@@ -8,7 +8,8 @@ from typing import Any
 
 from engine.codec.plan import SnapshotPlan
 from engine.settings import ConflictPolicy
-from tests.oracle.rdb_reference import Record, Snapshot, ValueReader, dump_payload
+from tests.oracle.rdb_reference import ValueReader, dump_payload
+from tests.oracle.records import Record, Snapshot
 
 ALL_TYPES = frozenset(range(65)) - {6, 8}
 PLAN = SnapshotPlan(
@@ -44,7 +45,7 @@ def words(encoded: bytes) -> Iterator[tuple[bytes, ...]]:
     def number(mark: bytes) -> int:
         nonlocal at
         end = encoded.index(b"\r\n", at)
-        assert mark == encoded[at : at + 1], encoded[at : at + 20]
+        assert encoded[at : at + 1] == mark, encoded[at : at + 20]
         value = int(encoded[at + 1 : end])
         at = end + 2
         return value
@@ -54,7 +55,7 @@ def words(encoded: bytes) -> Iterator[tuple[bytes, ...]]:
         for _ in range(number(b"*")):
             size = number(b"$")
             command.append(encoded[at : at + size])
-            assert b"\r\n" == encoded[at + size : at + size + 2]
+            assert encoded[at + size : at + size + 2] == b"\r\n"
             at += size + 2
         assert at <= len(encoded)
         yield tuple(command)
@@ -143,6 +144,7 @@ def other_commands(found: list[Command]) -> list[tuple[bytes, ...]]:
 
 def expected_other(snapshot: Snapshot) -> list[tuple[bytes, ...]]:
     """Functions and scripts, which stand apart in the file."""
-    scripts = [(b"SCRIPT", b"LOAD", value) for name, value in snapshot.aux if name == b"lua"]
-    functions = [(b"FUNCTION", b"LOAD", b"REPLACE", code) for code in snapshot.functions]
-    return scripts + functions
+    found: list[tuple[bytes, ...]] = []
+    found += [(b"SCRIPT", b"LOAD", value) for name, value in snapshot.aux if name == b"lua"]
+    found += [(b"FUNCTION", b"LOAD", b"REPLACE", code) for code in snapshot.functions]
+    return found

@@ -41,7 +41,9 @@ def transcode(
     """Feed `chunks`; after each, flush or not as `flush` says (in turn), in the end always."""
     transcoder = StreamTranscoder(plan or make_plan())
     blocks: list[Block] = []
-    for chunk, is_flush in zip(chunks, itertools.chain(flush, itertools.repeat(False)), strict=False):
+    for chunk, is_flush in zip(
+        chunks, itertools.chain(flush, itertools.repeat(False)), strict=False
+    ):
         transcoder.feed(chunk, received_ms, False)
         while (block := transcoder.next_block(is_flush)) is not None:
             blocks.append(block)
@@ -112,5 +114,7 @@ def apply(block: Block, checkpoint_key: bytes = CHECKPOINT) -> Applied:
     return Applied(done, dict(zip(checkpoint[::2], checkpoint[1::2], strict=True)))
 
 
-def apply_all(blocks: Iterable[Block], checkpoint_key: bytes = CHECKPOINT) -> list[tuple[int, Command]]:
+def apply_all(
+    blocks: Iterable[Block], checkpoint_key: bytes = CHECKPOINT
+) -> list[tuple[int, Command]]:
     return [command for block in blocks for command in apply(block, checkpoint_key).commands]

@@ -19,14 +19,8 @@ from tests.corpus_files import (
     streams,
     text_or_digest,
 )
-from tests.oracle.rdb_reference import (
-    BadRdb,
-    Record,
-    Snapshot,
-    dump_payload,
-    payload_value,
-    read_rdb,
-)
+from tests.oracle.rdb_reference import BadRdb, dump_payload, payload_value, read_rdb
+from tests.oracle.records import Record, Snapshot
 
 DUMPS = [pytest.param(dump, id=dump.id) for dump in open_dumps()]
 

@@ -14,6 +14,8 @@ from tests.codec.snapshot_commands import PLAN, commands, key_commands, outputs
 from tests.corpus_files import OpenDump, open_dumps
 
 NEWEST_VERSION = 9
+LAST_SECOND = 221_925_052_800  # rdbtools' parser.to_datetime clamps there
+TAKES_65535_FOR_A_COUNT = "redis-5.0.14/large"  # a hash ziplist of more entries: "count them"
 KINDS = {
     "string": {0},
     "list": {1, 10, 14},
@@ -45,32 +47,33 @@ class KeyCollector(RdbCallback):  # type: ignore[misc]  # rdbtools has no types
     def start_database(self, db_number: int) -> None:
         self.db = db_number
 
-    def set(self, key: Any, _value: Any, expiry: datetime | None, _info: Any) -> None:
+    def set(self, key: Any, _value: Any, expiry: datetime | None, **_: Any) -> None:
         self._note(key, "string", expiry)
 
-    def start_hash(self, key: Any, _length: int, expiry: datetime | None, _info: Any) -> None:
+    def start_hash(self, key: Any, _length: int, expiry: datetime | None, **_: Any) -> None:
         self._note(key, "hash", expiry)
 
-    def start_set(self, key: Any, _count: int, expiry: datetime | None, _info: Any) -> None:
+    def start_set(self, key: Any, _count: int, expiry: datetime | None, **_: Any) -> None:
         self._note(key, "set", expiry)
 
-    def start_list(self, key: Any, expiry: datetime | None, _info: Any) -> None:
+    def start_list(self, key: Any, expiry: datetime | None, **_: Any) -> None:
         self._note(key, "list", expiry)
 
-    def start_sorted_set(self, key: Any, _length: int, expiry: datetime | None, _info: Any) -> None:
+    def start_sorted_set(self, key: Any, _length: int, expiry: datetime | None, **_: Any) -> None:
         self._note(key, "zset", expiry)
 
-    def start_stream(self, key: Any, _count: int, expiry: datetime | None, _info: Any) -> None:
+    def start_stream(self, key: Any, _count: int, expiry: datetime | None, **_: Any) -> None:
         self._note(key, "stream", expiry)
 
-    def start_module(self, key: Any, _name: str, expiry: datetime | None, _info: Any) -> bool:
+    def start_module(self, key: Any, _name: str, expiry: datetime | None, **_: Any) -> bool:
         self._note(key, "module", expiry)
         return False
 
 
 def _is_for_rdbtools(dump: OpenDump) -> bool:
     version = int(dump.rdb[5:9]) if dump.rdb.startswith(b"REDIS") else 80
-    return version <= NEWEST_VERSION and dump.profile != "keydb"  # KEYDB.CRON is beyond it
+    is_beyond_it = dump.profile == "keydb" or dump.id == TAKES_65535_FOR_A_COUNT
+    return version <= NEWEST_VERSION and not is_beyond_it
 
 
 def _ours(dump: OpenDump) -> list[Key]:
@@ -78,6 +81,10 @@ def _ours(dump: OpenDump) -> list[Key]:
     found: list[Key] = []
     for db, command in key_commands(commands(outputs(SnapshotTranscoder(PLAN), [dump.rdb]))):
         moment = int(command[2]) if b"ABSTTL" in command[4:] else None
+        if dump.server.startswith("keydb"):
+            moment = None  # rdbtools forgets an expiry when KeyDB's AUX stands before the key
+        elif moment is not None and moment >= LAST_SECOND * 1000:
+            moment = LAST_SECOND * 1000 + moment % 1000
         found.append((db, command[1], kinds[command[3][0]], moment))
     return found
 
@@ -87,10 +94,10 @@ def _ours(dump: OpenDump) -> list[Key]:
 )
 def test_rdbtools_finds_the_same_keys(dump: OpenDump) -> None:
     collector = KeyCollector()
-    file = dump.rdb
-    if dump.profile == "aof":  # rdbtools would take the commands behind the RDB for keys
-        file = file[: dump.expected["rdb"]["eof_opcode_end"] + 8]
 
-    RdbParser(collector).parse_fd(io.BytesIO(file))
+    RdbParser(collector).parse_fd(io.BytesIO(dump.rdb))
 
-    assert collector.keys == _ours(dump)
+    theirs = collector.keys
+    if dump.server.startswith("keydb"):
+        theirs = [(db, key, kind, None) for db, key, kind, _ in theirs]
+    assert theirs == _ours(dump)

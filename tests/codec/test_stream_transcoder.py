@@ -110,7 +110,11 @@ def test_pings_are_counted_and_leave_no_trace_between_commands() -> None:
 def test_the_selected_database_is_kept_over_blocks() -> None:
     transcoder = StreamTranscoder(make_plan())
     seen = []
-    for commands in ([("SELECT", 9), ("INCR", "a")], [("INCR", "b")], [("SELECT", 0), ("INCR", "c")]):
+    for commands in (
+        [("SELECT", 9), ("INCR", "a")],
+        [("INCR", "b")],
+        [("SELECT", 0), ("INCR", "c")],
+    ):
         transcoder.feed(wire(*commands), RECEIVED_MS, False)
         block = transcoder.next_block(True)
         seen.append((block.db, *apply(block).commands))
@@ -168,7 +172,9 @@ def test_an_open_transaction_is_held_until_its_exec_comes() -> None:
 
 def test_messages_are_passed_on_but_not_those_of_sentinels() -> None:
     stream = wire(
-        ("PUBLISH", "news", "1"), ("PUBLISH", "__sentinel__:hello", "10.0.0.1,26379"), ("SPUBLISH", "s", "2")
+        ("PUBLISH", "news", "1"),
+        ("PUBLISH", "__sentinel__:hello", "10.0.0.1,26379"),
+        ("SPUBLISH", "s", "2"),
     )
 
     transcoder, blocks = transcode([stream])
@@ -178,7 +184,9 @@ def test_messages_are_passed_on_but_not_those_of_sentinels() -> None:
 
 
 @pytest.mark.parametrize(("first", "second"), [("0", "4"), ("4", "0")])
-def test_swapping_database_0_removes_the_checkpoint_that_went_with_it(first: str, second: str) -> None:
+def test_swapping_database_0_removes_the_checkpoint_that_went_with_it(
+    first: str, second: str
+) -> None:
     stream = wire(("SELECT", 2), ("SWAPDB", first, second), ("INCR", "a"))
 
     _, blocks = transcode([stream])
@@ -341,10 +349,17 @@ def test_a_select_without_a_database_number_is_an_error(text: str) -> None:
         transcode([wire(("SELECT", text))])
 
 
-texts = st.binary(max_size=12) | st.sampled_from([b"", b"\r\n", b"EX", b"PX", b"*1\r\n$4\r\nPING\r\n"])
+texts = st.binary(max_size=12) | st.sampled_from(
+    [b"", b"\r\n", b"EX", b"PX", b"*1\r\n$4\r\nPING\r\n"]
+)
 ordinary = st.lists(texts, max_size=14).map(lambda arguments: [b"HSET", b"k", *arguments])
 special = st.sampled_from(
-    [[b"FLUSHDB"], [b"PUBLISH", b"c", b"m"], [b"SET", b"k", b"v", b"EX", b"5"], [b"SET", b"EX", b"PX"]]
+    [
+        [b"FLUSHDB"],
+        [b"PUBLISH", b"c", b"m"],
+        [b"SET", b"k", b"v", b"EX", b"5"],
+        [b"SET", b"EX", b"PX"],
+    ]
 ) | st.builds(lambda seconds: [b"SETEX", b"k", b"%d" % seconds, b"v"], st.integers(1, 10**6))
 selects = st.integers(0, 15).map(lambda db: [b"SELECT", b"%d" % db])
 signs = st.sampled_from([[b"PING"], [b"REPLCONF", b"GETACK", b"*"], [b"\n"]])

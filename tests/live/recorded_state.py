@@ -3,8 +3,157 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
-from itertools import batched as _batched  # type: ignore[attr-defined]
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import redis
+
+KEYS_AT_ONCE = 500
+OURS = b"redis-ferry:"
+VALUE_COMMANDS: dict[bytes, tuple[tuple[bytes, ...], tuple[bytes, ...]]] = {
+    b"string": ((b"GET",), ()),
+    b"list": ((b"LRANGE",), (b"0", b"-1")),
+    b"set": ((b"SMEMBERS",), ()),
+    b"zset": ((b"ZRANGE",), (b"0", b"-1", b"WITHSCORES")),
+    b"hash": ((b"HGETALL",), ()),
+    b"stream": ((b"XRANGE",), (b"-", b"+")),
+}
+
+State = dict[tuple[int, str], dict[str, Any]]
+
+
+def text(raw: bytes) -> str:
+    return base64.b64encode(raw).decode()
+
+
+def described(dbs: dict[str, list[dict[str, Any]]]) -> State:
+    """The `dbs` of a description by database and key."""
+    found: State = {}
+    for db, keys in dbs.items():
+        for key in keys:
+            value = key["value"]
+            if key["type"] == "string":
+                value = _without_cached_count(value)
+            found[int(db), key["key"]] = {**key, "value": value}
+    return found
+
+
+def read_state(client_of: Callable[[int], redis.Redis], *, field_ttls: bool) -> State:
+    """Everything in a server but the engine's own keys. client_of: a client for a database."""
+    found: State = {}
+    with client_of(0) as client:
+        dbs = [int(name[2:]) for name in client.info("keyspace")]
+    for db in dbs:
+        with client_of(db) as client:
+            client.response_callbacks.clear()  # answers as the server gave them
+            keys = sorted(_keys(client))
+            for at in range(0, len(keys), KEYS_AT_ONCE):
+                for entry in _read(client, keys[at : at + KEYS_AT_ONCE], field_ttls):
+                    found[db, entry["key"]] = entry
+    return found
+
+
+def _keys(client: redis.Redis) -> list[bytes]:
+    return [key for key in client.execute_command("KEYS", "*") if not key.startswith(OURS)]
+
+
+def _ask(client: redis.Redis, commands: Sequence[Sequence[bytes | int]]) -> list[Any]:
+    pipe = client.pipeline(transaction=False)
+    for command in commands:
+        pipe.execute_command(*command)
+    return pipe.execute()
+
+
+def _read(client: redis.Redis, keys: list[bytes], field_ttls: bool) -> list[dict[str, Any]]:
+    types = _ask(client, [(b"TYPE", key) for key in keys])
+    expiries = _ask(client, [(b"PEXPIRETIME", key) for key in keys])
+    commands = []
+    for key, kind in zip(keys, types, strict=True):
+        before, after = VALUE_COMMANDS[kind]
+        commands.append((*before, key, *after))
+    values = _ask(client, commands)
+    entries = []
+    for key, kind, expiry, value in zip(keys, types, expiries, values, strict=True):
+        if kind == b"hash":
+            shown: Any = _hash(client, key, value, field_ttls)
+        elif kind == b"stream":
+            shown = _stream(client, key, value)
+        else:
+            shown = FORMS[kind](value)
+        expire_at_ms = None if expiry < 0 else expiry
+        entries.append(
+            {"key": text(key), "type": kind.decode(), "value": shown, "expire_at_ms": expire_at_ms}
+        )
+    return entries
+
+
+def _without_cached_count(value: str) -> str:
+    """A HyperLogLog keeps a count that PFCOUNT changes at the source alone: it is left out."""
+    raw = base64.b64decode(value)
+    return text(raw[:8] + bytes(8) + raw[16:]) if raw.startswith(b"HYLL") else value
+
+
+def _zset(flat: list[bytes]) -> list[list[str]]:
+    pairs = zip(flat[::2], flat[1::2], strict=True)
+    return [[text(member), repr(float(score))] for member, score in sorted(pairs)]
+
+
+FORMS: dict[bytes, Callable[[Any], Any]] = {
+    b"string": lambda value: _without_cached_count(text(value)),
+    b"list": lambda value: [text(it) for it in value],
+    b"set": lambda value: [text(it) for it in sorted(value)],
+    b"zset": _zset,
+}
+
+
+def _hash(
+    client: redis.Redis, key: bytes, flat: list[bytes], field_ttls: bool
+) -> list[list[str | int | None]]:
+    pairs = sorted(zip(flat[::2], flat[1::2], strict=True))
+    fields = [field for field, _ in pairs]
+    times = [-1] * len(fields)
+    if field_ttls:
+        times = client.execute_command("HPEXPIRETIME", key, "FIELDS", len(fields), *fields)
+    return [
+        [text(field), text(value), None if at < 0 else at]
+        for (field, value), at in zip(pairs, times, strict=True)
+    ]
+
+
+def _stream(client: redis.Redis, key: bytes, entries: list[Any]) -> dict[str, Any]:
+    facts = _pairs(client.execute_command("XINFO", "STREAM", key))
+    groups = []
+    for flat in client.execute_command("XINFO", "GROUPS", key):
+        group = _pairs(flat)
+        # id, consumer, idle time, deliveries. Consumers with nothing pending do not replicate.
+        pending = client.execute_command("XPENDING", key, group[b"name"], "-", "+", 100_000)
+        groups.append(
+            {
+                "name": text(group[b"name"]),
+                "last_id": group[b"last-delivered-id"].decode(),
+                "pending": [[id_.decode(), text(name), count] for id_, name, _, count in pending],
+                "consumers": sorted({text(name) for _, name, _, _ in pending}),
+            }
+        )
+    return {
+        "entries": [[id_.decode(), [text(it) for it in fields]] for id_, fields in entries],
+        "last_id": facts[b"last-generated-id"].decode(),
+        "groups": sorted(groups, key=lambda it: base64.b64decode(it["name"])),
+    }
+
+
+def _pairs(flat: list[Any]) -> dict[bytes, Any]:
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def differences(expected: State, found: State) -> list[str]:
+    """Where the two differ, expiries apart; one line a key."""
+    lines = []
+    for place in sorted(expected.keys() | found.keys()):
+        one, other = expected.get(place), found.get(place)
+        name = f"db{place[0]} {base64.b64decode(place[1])!r:.80}"
+        if one is None or other is None:
+            lines.append(f"{name}: {'missing' if other is None else 'extra'}")
+        elif (one["type"], one["value"]) != (other["type"], other["value"]):
+            lines.append(f"{name}: {one['type']} {one['value']!r:.200} is {other['value']!r:.200}")
+    return lines

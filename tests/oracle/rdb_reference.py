@@ -11,10 +11,10 @@ from __future__ import annotations
 import struct
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Any
 
 import anycrc
+
+from tests.oracle.records import Record, Snapshot
 
 CRC64 = anycrc.Model("CRC64-REDIS")
 
@@ -25,47 +25,6 @@ class BadRdb(ValueError):
     def __init__(self, message: str, offset: int) -> None:
         super().__init__(f"{message} at {offset}")
         self.offset = offset
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One key. [start, end) is the value in the file, without its type byte and its key."""
-
-    db: int
-    key: bytes
-    value_type: int
-    start: int
-    end: int
-    value: bytes
-    expire_ms: int | None
-    idle_seconds: int | None
-    freq: int | None
-    key_meta: bytes  # the whole opcode 243 records before the type byte, opcode included
-
-
-@dataclass(slots=True)
-class Snapshot:
-    """All the rest of a file; filled while the records are read."""
-
-    magic: str = ""
-    version: int = 0
-    aux: list[tuple[bytes, bytes]] = field(default_factory=list)
-    functions: list[bytes] = field(default_factory=list)
-    pre_release_functions: list[dict[str, Any]] = field(default_factory=list)
-    module_aux: list[bytes] = field(default_factory=list)  # from the module id to the end mark
-    size_hints: dict[int, tuple[int, int]] = field(default_factory=dict)
-    slot_info: list[tuple[int, int, int]] = field(default_factory=list)
-    slot_imports: list[tuple[bytes, list[tuple[int, int]]]] = field(default_factory=list)
-    opcodes: Counter[int] = field(default_factory=Counter)
-    value_types: Counter[int] = field(default_factory=Counter)
-    string_encodings: Counter[str] = field(default_factory=Counter)
-    eof_opcode_end: int = -1  # index behind the 0xFF
-    end: int = -1  # index behind the checksum, where there is one
-    crc: bytes | None = None  # None: this version has none
-
-    @property
-    def is_valkey(self) -> bool:
-        return self.magic == "VALKEY"
 
 
 class ValueReader:
@@ -389,7 +348,8 @@ def read_rdb(file: bytes) -> tuple[list[Record], Snapshot]:
 def dump_payload(value_type: int, value: bytes, rdb_version: int) -> bytes:
     """What DUMP answers on a server of this RDB version, for RESTORE."""
     body = bytes([value_type]) + value + struct.pack("<H", rdb_version)
-    return body + CRC64.calc(body).to_bytes(8, "little")
+    checksum: int = CRC64.calc(body)
+    return body + checksum.to_bytes(8, "little")
 
 
 def payload_value(payload: bytes, is_valkey: bool) -> tuple[int, bytes, bytes]:

@@ -51,7 +51,7 @@ class ScriptedSource:
         self._password = password
         self._info_is_permitted = info_is_permitted
         self._port = 0
-        self._handlers: set[asyncio.Task[None]] = set()
+        self._open: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     @property
     def endpoint(self) -> Endpoint:
@@ -83,14 +83,14 @@ class ScriptedSource:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         handler = asyncio.current_task()
         assert handler is not None
-        self._handlers.add(handler)
+        self._open[handler] = writer
         self.connections += 1
         try:
             await _Conversation(self, reader, writer).run()
         except (ConnectionError, asyncio.IncompleteReadError):
             pass  # the other side went away
         finally:
-            self._handlers.discard(handler)
+            del self._open[handler]
             writer.close()
 
     @asynccontextmanager
@@ -101,9 +101,9 @@ class ScriptedSource:
             yield self
         finally:
             server.close()
-            for handler in list(self._handlers):
-                handler.cancel()
-            await asyncio.gather(*self._handlers, return_exceptions=True)
+            for writer in self._open.values():
+                writer.transport.abort()
+            await asyncio.gather(*self._open)
             await server.wait_closed()
 
 
