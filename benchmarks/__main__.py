@@ -87,7 +87,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME=FOLDER",
         help="another redis-ferry tree (built in place) to run beside this one",
     )
-    parser.add_argument("--json", type=Path, metavar="PATH", help="default: a file in benchmarks/results")
+    parser.add_argument(
+        "--json", type=Path, metavar="PATH", help="default: a file in benchmarks/results"
+    )
     return parser
 
 

@@ -55,7 +55,7 @@ def resp(*arguments: bytes) -> bytes:
 
 
 def _small_strings(count: int) -> Commands:
-    rng = random.Random(SEED)  # noqa: S311 - no secret
+    rng = random.Random(SEED)
     for number in range(count):
         key = b"string:%08d" % number
         yield b"*3\r\n$3\r\nSET\r\n$15\r\n%b\r\n$64\r\n%b\r\n" % (key, rng.randbytes(64))
@@ -63,7 +63,7 @@ def _small_strings(count: int) -> Commands:
 
 def _hashes(prefix: bytes, fields: int, value_bytes: int) -> Callable[[int], Commands]:
     def commands(count: int) -> Commands:
-        rng = random.Random(SEED)  # noqa: S311 - no secret
+        rng = random.Random(SEED)
         head = b"*%d\r\n$4\r\nHSET\r\n" % (2 + 2 * fields)
         piece = b"$9\r\nfield%04d\r\n$%d\r\n%b\r\n"
         for number in range(count):
@@ -80,7 +80,7 @@ def _hashes(prefix: bytes, fields: int, value_bytes: int) -> Callable[[int], Com
 
 def _sorted_sets(count: int) -> Commands:
     """Four of five have 100 members (a listpack), the fifth has 200 (a skip list)."""
-    rng = random.Random(SEED)  # noqa: S311 - no secret
+    rng = random.Random(SEED)
     for number in range(count):
         members = 200 if number % 5 == 4 else 100
         key = b"zset:%07d" % number
@@ -92,7 +92,7 @@ def _sorted_sets(count: int) -> Commands:
 
 
 def _large_strings(count: int) -> Commands:
-    rng = random.Random(SEED)  # noqa: S311 - no secret
+    rng = random.Random(SEED)
     for number in range(count):
         yield resp(b"SET", b"large:%06d" % number, rng.randbytes(256 * KIB))
 

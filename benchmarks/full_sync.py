@@ -11,19 +11,19 @@ Each round runs every way once, on an empty target process of its own; the sourc
 
 from __future__ import annotations
 
-import asyncio
 import shlex
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from benchmarks.data_sets import DataSet, chosen
 from benchmarks.figures import geometric_mean, median, ratio, shown
 from benchmarks.options import PROJECT_ROOT, Options
 from benchmarks.pairs import (
     SYNC_TIMEOUT_SECONDS,
-    BenchmarkFailed,
+    BenchmarkError,
     cpu_seconds,
     digest,
     key_count,
@@ -35,15 +35,12 @@ from benchmarks.pairs import (
 from benchmarks.process import MeasuredProcess, Usage, ferry_command, ferry_times
 from benchmarks.report import Check, Table, say, show, show_checks, write_json
 from benchmarks.sender import send_blocks
-from engine.codec.plan import SnapshotPlan
-from engine.codec.snapshot import SnapshotTranscoder
+from benchmarks.snapshots import encoded_snapshot
 from engine.demo.servers import RunningServer
-from engine.settings import TargetSettings
-from engine.target.capabilities import probe_target
 
 NATIVE, FERRY, RAW = "native", "redis-ferry", "raw"
+KNOWN = {NATIVE, FERRY, RAW}
 EMPTY = "empty"
-CHUNK_BYTES = 256 * 1024
 MIB = 1024 * 1024
 
 Figures = dict[str, Any]
@@ -81,7 +78,7 @@ def _empty_runs(options: Options) -> Iterator[Figures]:
 def _rounds(
     options: Options, data_set: DataSet, source: RunningServer, keys: int
 ) -> Iterator[Figures]:
-    ways = _ways(options, source)
+    ways = _ways(options)
     expected = digest(source)
     for number in range(options.rounds):
         # Another order each time, so that nobody always runs behind the same neighbour.
@@ -92,9 +89,9 @@ def _rounds(
                 figures = way(source, target)
                 after = cpu_seconds(source), cpu_seconds(target)
                 if key_count(target.client()) != keys:
-                    raise BenchmarkFailed(f"{name}: {key_count(target.client())} of {keys} keys")
+                    raise BenchmarkError(f"{name}: {key_count(target.client())} of {keys} keys")
                 if number == 0 and digest(target) != expected:
-                    raise BenchmarkFailed(f"{name}: the target's data differ")
+                    raise BenchmarkError(f"{name}: the target's data differ")
             figures = {
                 "data_set": data_set.name,
                 "way": name,
@@ -108,13 +105,13 @@ def _rounds(
             yield figures
 
 
-def _ways(options: Options, source: RunningServer) -> dict[str, Way]:
+def _ways(options: Options) -> dict[str, Way]:
     ways: dict[str, Way] = {}
     if options.source == options.target:
         ways[NATIVE] = lambda source, target: {"seconds": replicate(source, target)}
-    ways[FERRY] = lambda source, target: _ferry(source, target, PROJECT_ROOT)
+    ways[FERRY] = partial(_ferry, root=PROJECT_ROOT)
     for name, root in options.trees.items():
-        ways[name] = lambda source, target, root=root: _ferry(source, target, root)
+        ways[name] = partial(_ferry, root=root)
     blocks: list[tuple[bytes, int]] = []
 
     def raw(source: RunningServer, target: RunningServer) -> Figures:
@@ -127,7 +124,7 @@ def _ways(options: Options, source: RunningServer) -> dict[str, Way]:
 
     ways[RAW] = raw
     for name, command in options.tools.items():
-        ways[name] = lambda source, target, command=command: _tool(source, target, command)
+        ways[name] = partial(_tool, command=command)
     return ways
 
 
@@ -166,61 +163,18 @@ def _tool(source: RunningServer, target: RunningServer, command: str) -> Figures
     return {"seconds": ended - started, **usage.as_figures(), "cpu_seconds": usage.cpu_seconds}
 
 
-def encoded_snapshot(source: RunningServer, target: RunningServer) -> list[tuple[bytes, int]]:
-    """What redis-ferry would send to `target`, made from a SAVE of `source`."""
-    plan = snapshot_plan(target)
-    transcoder = SnapshotTranscoder(plan)
-    blocks: list[tuple[bytes, int]] = []
-    with saved_rdb(source).open("rb") as rdb:
-        while chunk := rdb.read(CHUNK_BYTES):
-            transcoder.feed(chunk)
-            while (block := transcoder.next_block(False)) is not None:
-                blocks.append((block.data, block.replies))
-    while (block := transcoder.next_block(True)) is not None:
-        blocks.append((block.data, block.replies))
-    transcoder.finish()
-    return blocks
-
-
-def saved_rdb(server: RunningServer) -> Path:
-    """SAVE, and the path of the file; it goes with the server."""
-    client = server.client(timeout_seconds=SYNC_TIMEOUT_SECONDS)
-    client.save()
-    name = cast("dict[str, str]", client.config_get("dbfilename"))
-    return server.directory / [str(value) for value in _text(name).values()][0]
-
-
-def _text(answer: dict[Any, Any]) -> dict[str, str]:
-    return {_decoded(key): _decoded(value) for key, value in answer.items()}
-
-
-def _decoded(value: bytes | str) -> str:
-    return value.decode() if isinstance(value, bytes) else value
-
-
-def snapshot_plan(target: RunningServer) -> SnapshotPlan:
-    """The plan that redis-ferry makes for this target."""
-    capabilities = asyncio.run(probe_target(target.endpoint, TargetSettings()))
-    return SnapshotPlan(
-        target_rdb_version=capabilities.rdb_version,
-        redis_types=capabilities.redis_types,
-        valkey_types=capabilities.valkey_types,
-        strings_as_set=capabilities.absolute_set,
-        functions=capabilities.functions,
-        key_metadata=capabilities.key_metadata,
-    )
-
-
 # ---- summary
 
 
 def _summary(runs: list[Figures]) -> Figures:
     """Medians by data set and way, ratios to native."""
     cells: dict[str, dict[str, Figures]] = {}
+    present = {run["way"] for run in runs}
+    order = [*(way for way in (NATIVE, FERRY, RAW) if way in present), *sorted(present - KNOWN)]
     empty = _medians([run for run in runs if run["data_set"] == EMPTY])
     for name in dict.fromkeys(run["data_set"] for run in runs if run["data_set"] != EMPTY):
         ways: dict[str, Figures] = {}
-        for way in dict.fromkeys(run["way"] for run in runs):
+        for way in order:
             group = [run for run in runs if (run["data_set"], run["way"]) == (name, way)]
             if group:
                 ways[way] = _medians(group)
@@ -233,7 +187,7 @@ def _summary(runs: list[Figures]) -> Figures:
         cells[name] = ways
     means = {
         way: geometric_mean(ratios)
-        for way in dict.fromkeys(run["way"] for run in runs)
+        for way in order
         if (ratios := [ways[way]["to_native"] for ways in cells.values() if _has(ways, way)])
     }
     return {"empty": empty, "data_sets": cells, "geometric_mean_to_native": means}

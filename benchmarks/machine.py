@@ -48,9 +48,7 @@ def commit() -> str:
 
 def _git(*arguments: str) -> str:
     command = ["git", "-C", str(PROJECT_ROOT), *arguments]
-    return subprocess.run(  # noqa: S603 - no shell
-        command, capture_output=True, text=True, check=True
-    ).stdout.strip()
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def _field(path: str, name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import cast
+from typing import Any, cast
 
 import redis
 
@@ -16,7 +16,7 @@ SYNC_TIMEOUT_SECONDS = 600.0
 REPLICA_OUTPUT = ("replica", 0, 0, 0)  # no limit: a slow reader must not be cut off in a benchmark
 
 
-class BenchmarkFailed(Exception):
+class BenchmarkError(Exception):
     """A run did not do what was to be timed."""
 
 
@@ -46,12 +46,12 @@ def wait_until(
     """Poll every 5 ms; return the monotonic moment when `is_so`.
 
     Raises:
-        BenchmarkFailed: not within `timeout_seconds`.
+        BenchmarkError: not within `timeout_seconds`.
     """
     deadline = time.monotonic() + timeout_seconds
     while not is_so():
         if time.monotonic() > deadline:
-            raise BenchmarkFailed(f"{what}: not within {timeout_seconds:g} s")
+            raise BenchmarkError(f"{what}: not within {timeout_seconds:g} s")
         time.sleep(POLL_SECONDS)
     return time.monotonic()
 
@@ -66,22 +66,22 @@ def replicate(source: RunningServer, target: RunningServer) -> float:
         return link["master_link_status"] == "up" and key_count(client) == keys
 
     started = time.monotonic()
-    client.execute_command("REPLICAOF", source.host, source.port)
+    client.replicaof(source.host, source.port)
     return wait_until(is_complete, "native replication") - started
 
 
 def key_count(client: redis.Redis) -> int:
     """Keys in database 0; -1 while the server loads."""
     try:
-        return int(cast(int, client.dbsize()))
+        return int(client.dbsize())
     except redis.BusyLoadingError:
         return -1
 
 
 def digest(server: RunningServer) -> bytes:
     """DEBUG DIGEST: equal for equal keys, values and whether they expire."""
-    client = server.client(timeout_seconds=SYNC_TIMEOUT_SECONDS)
-    return bytes(cast(bytes, client.execute_command("DEBUG", "DIGEST")))
+    client: Any = server.client(timeout_seconds=SYNC_TIMEOUT_SECONDS)
+    return bytes(client.execute_command("DEBUG", "DIGEST"))
 
 
 def cpu_seconds(server: RunningServer) -> float:

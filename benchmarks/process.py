@@ -34,7 +34,7 @@ def _environment() -> dict[str, str]:
     return environment
 
 
-class ChildFailed(Exception):
+class ChildError(Exception):
     """A measured process ended with an error; the text is the end of what it printed."""
 
 
@@ -74,7 +74,7 @@ class MeasuredProcess:
         self._output = folder / "stdout"
         self._errors = folder / "stderr"
         with self._output.open("wb") as out, self._errors.open("wb") as errors:
-            self._process = subprocess.Popen(  # noqa: S603 - no shell
+            self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", str(CHILD), str(self._report), *command],
                 cwd=root,
                 stdin=subprocess.DEVNULL,
@@ -97,15 +97,15 @@ class MeasuredProcess:
         """Wait for its end.
 
         Raises:
-            ChildFailed: an exit status other than 0, or none within `timeout_seconds`.
+            ChildError: an exit status other than 0, or none within `timeout_seconds`.
         """
         try:
             self._process.wait(timeout_seconds)
         except subprocess.TimeoutExpired:
-            raise ChildFailed(f"not finished after {timeout_seconds:g} s: {self._tail()}") from None
+            raise ChildError(f"not finished after {timeout_seconds:g} s: {self._tail()}") from None
         usage = self._usage()
         if usage.exit_status != 0:
-            raise ChildFailed(f"exit status {usage.exit_status}: {self._tail()}")
+            raise ChildError(f"exit status {usage.exit_status}: {self._tail()}")
         return usage
 
     def stop(self) -> Usage:
@@ -115,12 +115,12 @@ class MeasuredProcess:
             try:
                 self._process.wait(STOP_TIMEOUT_SECONDS)
             except subprocess.TimeoutExpired:
-                raise ChildFailed(f"did not stop on SIGTERM: {self._tail()}") from None
+                raise ChildError(f"did not stop on SIGTERM: {self._tail()}") from None
         return self._usage()
 
     def _usage(self) -> Usage:
         if not self._report.exists():
-            raise ChildFailed(f"no report of its use: {self._tail()}")
+            raise ChildError(f"no report of its use: {self._tail()}")
         return Usage(**json.loads(self._report.read_text(encoding="utf-8")))
 
     def _tail(self) -> str:
@@ -132,7 +132,8 @@ class MeasuredProcess:
 
     def __exit__(self, *_error: object) -> None:
         if self.is_running:
-            os.killpg(self._process.pid, signal.SIGKILL)  # its own session: the command and child.py
+            # The group of its session: child.py and the command.
+            os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
         self._folder.cleanup()
 
@@ -172,11 +173,11 @@ def wait_for_state(process: MeasuredProcess, state: str, timeout_seconds: float)
     """Wait until a redis-ferry shows `state`.
 
     Raises:
-        ChildFailed: it ended before, or not within `timeout_seconds`.
+        ChildError: it ended before, or not within `timeout_seconds`.
     """
     deadline = time.monotonic() + timeout_seconds
     while not any(line["state"] == state for line in progress_lines(process.output())):
         if not process.is_running or time.monotonic() > deadline:
             process.wait(0.1)
-            raise ChildFailed(f"never came to the state {state}")
+            raise ChildError(f"never came to the state {state}")
         time.sleep(POLL_SECONDS)

@@ -19,7 +19,7 @@ RECEIVE_BYTES = 256 * 1024
 TIMEOUT_MS = 60_000
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """The server answered a command with an error."""
 
 
@@ -34,7 +34,7 @@ def send_blocks(
     Returns the seconds until the last reply.
 
     Raises:
-        Refused: at the first error reply. OSError, TimeoutError: the connection.
+        RefusedError: at the first error reply. OSError, TimeoutError: the connection.
     """
     skimmer = ReplySkimmer()
     pending = iter(blocks)
@@ -79,7 +79,7 @@ def _take_replies(
     completed = skimmer.feed(received)
     errors = skimmer.take_errors()
     if errors:
-        raise Refused(errors[0][2])
+        raise RefusedError(errors[0][2])
     answered = 0
     while unanswered and completed >= 0:
         size, due = unanswered[0]

@@ -24,7 +24,7 @@ from benchmarks.data_sets import DATA_SETS
 from benchmarks.figures import median, percentile, ratio, shown
 from benchmarks.options import PROJECT_ROOT, Options, Scale
 from benchmarks.pairs import (
-    BenchmarkFailed,
+    BenchmarkError,
     cpu_seconds,
     key_count,
     replicate,
@@ -101,13 +101,13 @@ def _compare(source: RunningServer, target: RunningServer) -> None:
     ours = key_count(source.client())
     counted = [server.client().get(COUNTER) for server in (source, target)]
     if theirs != ours or counted[0] != counted[1]:
-        raise BenchmarkFailed(f"{theirs} of {ours} keys on the target, counters {counted}")
+        raise BenchmarkError(f"{theirs} of {ours} keys on the target, counters {counted}")
 
 
 @contextmanager
 def _child(module: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """`python -m module`, started and ready."""
-    child = subprocess.Popen(  # noqa: S603 - no shell
+    child = subprocess.Popen(
         [sys.executable, "-m", module, *arguments],
         cwd=PROJECT_ROOT,
         stdin=subprocess.PIPE,
@@ -117,7 +117,7 @@ def _child(module: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     try:
         assert child.stdout is not None
         if child.stdout.readline() != "ready\n":
-            raise BenchmarkFailed(f"{module} did not start")
+            raise BenchmarkError(f"{module} did not start")
         yield child
     finally:
         if child.poll() is None:
@@ -170,7 +170,7 @@ def _paced(options: Options, source: RunningServer, target: RunningServer) -> Fi
         wrote = _result(writer)
         latencies = sorted(_result(reader)["latencies_us"])
     if not latencies:
-        raise BenchmarkFailed("no message came through")
+        raise BenchmarkError("no message came through")
     figures = {
         "part": "paced",
         "writes": wrote["writes"],

@@ -78,7 +78,7 @@ _MIX: tuple[tuple[int, Callable[[random.Random, int], bytes]], ...] = (
 
 def mixed_writes(count: int) -> Iterator[bytes]:
     """`count` commands that each change something and that are not idempotent throughout."""
-    rng = random.Random(SEED)  # noqa: S311 - no secret
+    rng = random.Random(SEED)
     makers = [make for share, make in _MIX for _ in range(share)]
     for _ in range(count):
         number = rng.getrandbits(24)

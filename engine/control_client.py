@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 
 from redis.asyncio import Redis
@@ -43,3 +44,11 @@ def control_client(endpoint: Endpoint, *, timeout_seconds: float) -> Redis:
             "ssl_check_hostname": tls.verify,
         }
     return Redis(host=endpoint.host, port=endpoint.port, **common)  # type: ignore[arg-type]
+
+
+def raise_if_cancelled() -> None:
+    """Raise the cancellation that redis-py lost: asyncio.wait_for of Python 3.11, through which it sends,
+    swallows one that comes in the moment of success."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError

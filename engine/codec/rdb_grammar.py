@@ -20,6 +20,7 @@ SCORE: Final = 6  # text double of type 3
 ANNOTATED: Final = 7  # module values: LEN opcode and its value, until opcode 0
 KEY: Final = 8  # the key's STR; the value starts behind it
 OPTIONAL_STR: Final = 9  # LEN flag, and a STR if it is not 0
+DOUBLE: Final = 11  # 8 bytes, a score; NaN is refused (a Redis 6.2 target dies of one)
 MODULE_WHEN: Final = 10  # LEN annotation, which must be 2 (unsigned integer), and a LEN
 
 Node = int | tuple[object, ...]
@@ -94,7 +95,7 @@ _COMMON_TYPES: dict[int, tuple[Node, ...]] = {
     2: (_loop(STR),),
     3: (_loop(STR, SCORE),),
     4: (_PAIRS,),
-    5: (_loop(STR, _fix(8)),),
+    5: (_loop(STR, DOUBLE),),
     7: (LEN, ANNOTATED),  # module id, values
     9: (STR,),
     10: (STR,),

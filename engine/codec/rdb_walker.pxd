@@ -41,6 +41,7 @@ cdef class RdbWalker:
     cdef Py_ssize_t skip_string(self, Py_ssize_t at) except -2
     cdef check_length(self, unsigned long long length, Py_ssize_t at)
     cdef int run_program(self) except -1
+    cdef check_score(self, Py_ssize_t at)
     cdef Py_ssize_t skip_score(self, Py_ssize_t at) except -2
     cdef Py_ssize_t skip_annotated(self, Py_ssize_t at) except -2
     cdef bytes text_at(self, Py_ssize_t at)

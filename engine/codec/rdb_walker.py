@@ -121,6 +121,8 @@ class RdbWalker:
             if self.pos - self.record > self.value_limit:
                 raise self.too_large(self.pos - self.record)
             return NEED_DATA
+        if self.pos - self.record > self.value_limit:
+            raise self.too_large(self.pos - self.record)
         if self.op == 255:
             return self.read_end()
         self.state = 1
@@ -317,6 +319,14 @@ class RdbWalker:
                 self.pos = at
                 self.pc = pc
                 return 1
+            elif code == 11:  # DOUBLE
+                after = at + 8
+                if after > self.end:
+                    after = -1
+                    break
+                if (self.ptr[at + 7] & 0x7F) == 0x7F and (self.ptr[at + 6] & 0xF0) == 0xF0:
+                    self.check_score(at)
+                pc += 1
             elif code == 6:  # SCORE
                 after = self.skip_score(at)
                 if after < 0:
@@ -351,6 +361,12 @@ class RdbWalker:
         self.pos = at
         self.pc = pc
         return 0
+
+    def check_score(self, at):
+        """Infinity is a score, NaN is none."""
+        mantissa = int.from_bytes(self.window[at : at + 7], "little") & ((1 << 52) - 1)
+        if mantissa != 0:
+            raise self.corrupt("a score is not a number", at)
 
     def skip_score(self, at):
         """A score of type 3: one byte of length and its text, or 253, 254, 255 for NaN, +inf, -inf."""

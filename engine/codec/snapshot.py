@@ -237,8 +237,10 @@ class SnapshotTranscoder(RdbWalker):
         return 0
 
     def check_inside(self):
+        with memoryview(self.window) as view:
+            value = bytes(view[self.value_start : self.pos])
         try:
-            check_value(self.op, self.is_valkey, bytes(self.window[self.value_start : self.pos]))
+            check_value(self.op, self.is_valkey, value)
             self.key_text()
         except CorruptRdb as error:
             raise self.corrupt(

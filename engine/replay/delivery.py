@@ -12,6 +12,7 @@ from collections.abc import Callable
 from engine.codec.block import Block
 from engine.codec.command_text import encode
 from engine.endpoint import Endpoint
+from engine.errors import EngineError
 from engine.replay.token_bucket import TokenBucket
 from engine.settings import TargetSettings
 from engine.stats import LineStats
@@ -20,15 +21,21 @@ from engine.target.shard_link import ShardLink
 
 
 class Delivery:
-    """on_applied: called with each new applied offset of the stream. has_written: anything was sent that
-    changes the target."""
+    """on_applied: called with each new applied offset of the stream. on_failed: called when the target's link
+    ends by itself. has_written: anything was sent that changes the target."""
 
     def __init__(
-        self, *, limiter: TokenBucket, stats: LineStats, on_applied: Callable[[int], None]
+        self,
+        *,
+        limiter: TokenBucket,
+        stats: LineStats,
+        on_applied: Callable[[int], None],
+        on_failed: Callable[[EngineError], None],
     ) -> None:
         self._limiter = limiter
         self._stats = stats
         self._on_applied = on_applied
+        self._on_failed = on_failed
         self._link: ShardLink | None = None
         self.has_written = False
 
@@ -42,6 +49,7 @@ class Delivery:
             client_name=client_name,
             policy=policy,
             on_confirmed=self._on_confirmed,
+            on_failed=self._on_failed,
         )
 
     @property
@@ -83,6 +91,11 @@ class Delivery:
         """The stream moved on without a command to send: confirmed behind the blocks in flight."""
         if offset != self._stats.applied_offset or self.link.blocks_inflight:
             self.link.send(Block(data=b"", replies=0, offset=offset, db=db))
+
+    def check_silence(self) -> None:
+        """See ShardLink."""
+        if self._link is not None:
+            self._link.check_silence()
 
     async def drain(self) -> None:
         """Wait until everything sent is confirmed."""

@@ -10,7 +10,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from engine.control_client import control_client
+from engine.control_client import control_client, raise_if_cancelled
 from engine.endpoint import Endpoint
 
 log = structlog.get_logger("engine.source")
@@ -47,6 +47,7 @@ class SourceWatch:
         except (RedisError, OSError) as error:
             log.debug("source.info_failed", error=str(error))
             return SourceFacts("", -1, is_cluster=False)
+        raise_if_cancelled()
         clock_offset_ms = await self._ask_clock() if with_clock else 0
         return SourceFacts(
             clock_offset_ms=clock_offset_ms,

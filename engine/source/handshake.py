@@ -58,6 +58,7 @@ class _Step(Enum):
 
 _NOT_READY = ("LOADING", "NOMASTERLINK", "MASTERDOWN", "TRYAGAIN", "BUSY")
 _AUTH = ("NOAUTH", "WRONGPASS", "NOPERM")
+_AUTH_BEFORE_CODES = ("operation not permitted", "invalid password", "Client sent AUTH")
 
 
 class Handshake:
@@ -150,7 +151,7 @@ class Handshake:
 
     def _receive_error(self, text: str) -> bytes:
         code = text.split(" ", 1)[0]
-        if code in _AUTH or "invalid password" in text or "Client sent AUTH" in text:
+        if code in _AUTH or any(words in text for words in _AUTH_BEFORE_CODES):
             raise self._auth_error(text)
         if code in _NOT_READY:
             raise SourceNotReady(f"the source is not ready: {text}")
@@ -170,7 +171,7 @@ class Handshake:
 
     def _auth_error(self, text: str) -> SourceError:
         who = f"user {self._username!r}" if self._username else "the default user"
-        if text.startswith("NOAUTH"):
+        if text.startswith(("NOAUTH", "ERR operation not permitted")):
             return SourceAuthError(
                 "the source asks for a password and none was given",
                 hint="put it in the URL, in REDIS_FERRY_SOURCE_PASSWORD or in --source-password-file",

@@ -17,7 +17,7 @@ from engine.checkpoint.checkpoint import checkpoint_key, snapshot_fields, stream
 from engine.checkpoint.store import read_checkpoint
 from engine.codec.command_text import encode
 from engine.codec.plan import SnapshotPlan, StreamPlan
-from engine.errors import SourceLinkLost, SourceRefused
+from engine.errors import EngineError, SourceLinkLost, SourceRefused
 from engine.position import Position
 from engine.replay.delivery import Delivery
 from engine.replay.late_expiry import LateExpiry
@@ -56,7 +56,12 @@ class Line:
         self._stats = stats
         self._on_phase = on_phase
         self._key = checkpoint_key(settings.task_id, "0")
-        self._delivery = Delivery(limiter=limiter, stats=stats, on_applied=self._on_applied)
+        self._delivery = Delivery(
+            limiter=limiter,
+            stats=stats,
+            on_applied=self._on_applied,
+            on_failed=self._on_target_failed,
+        )
         self._link: ReplicaLink | None = None
         self._stream: StreamPhase | None = None
         self._background: tuple[asyncio.Task[None], ...] = ()
@@ -281,6 +286,12 @@ class Line:
         if stream.is_at_boundary:
             await self._write_checkpoint(stream_fields(applied, stream.db, self._epoch))
         self._acknowledge()
+        if self._delivery.link.scripts_failed:
+            log.warning(
+                "stream.scripts_failed",
+                count=self._delivery.link.scripts_failed,
+                why="they failed at the source as well: sources before 5.0 replicate such scripts",
+            )
         if stream.flushes:
             log.warning("stream.flushes_applied", count=stream.flushes)
         log.info("stream.stopped", position=str(applied), db=stream.db)
@@ -300,6 +311,11 @@ class Line:
         if self._link is not None and self._goal_offset is not None and offset >= self._goal_offset:
             self._link.spool.wake()
 
+    def _on_target_failed(self, error: EngineError) -> None:
+        """The replay may be waiting for the source: it must hear of it now, not with the next bytes."""
+        if self._link is not None:
+            self._link.spool.end(error)
+
     def _acknowledge(self) -> None:
         if self._link is not None and self._link.acknowledges:
             self._link.acknowledge(self._stats.applied_offset)
@@ -315,6 +331,7 @@ class Line:
                 link.keep_alive()
             else:
                 self._acknowledge()
+            self._delivery.check_silence()
             if link.is_reading and link.seconds_silent > limit:
                 link.fail(SourceLinkLost(f"the source sent nothing for {link.seconds_silent:.0f} s"))
             await asyncio.sleep(BEAT_SECONDS)

@@ -147,8 +147,9 @@ async def _probe(client: Redis, endpoint: Endpoint) -> Capabilities:
         key_metadata=26 in redis_types,
         absolute_set=level >= (6, 2),
         clock_offset_ms=clock_offset_ms,
+        # Redis 8 has lines like db0_distrib_strings_sizes as well.
         key_count=sum(
-            int(db["keys"]) for name, db in info.items() if name.startswith("db") and isinstance(db, dict)
+            int(db["keys"]) for name, db in info.items() if name.startswith("db") and name[2:].isdigit()
         ),
     )
 

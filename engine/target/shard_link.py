@@ -21,15 +21,17 @@ from engine.connect import open_connection
 from engine.endpoint import Endpoint
 from engine.errors import EngineError, TargetLinkLost, TargetUnreachable
 from engine.settings import TargetSettings
-from engine.target.replies import ReplyPolicy, auth_error, rejected
+from engine.target.replies import ReplyPolicy, auth_error, is_failure_of_the_source, rejected
 
 SEND_BUFFER_BYTES = 1024 * 1024
 
 
 class ShardLink(asyncio.Protocol):
-    """One connection. on_confirmed is called with each block whose replies have all come, in order.
+    """One connection. on_confirmed is called with each block whose replies have all come, in order;
+    on_failed once, when the connection ends otherwise than by `close`.
 
-    replies_skipped: error replies the policy lets pass (existing keys under `skip`).
+    replies_skipped: error replies the policy lets pass (existing keys under `skip`). scripts_failed: scripts of
+    the stream that ended with an error, as they did at the source.
     """
 
     def __init__(
@@ -39,11 +41,13 @@ class ShardLink(asyncio.Protocol):
         *,
         policy: ReplyPolicy,
         on_confirmed: Callable[[Block], None],
+        on_failed: Callable[[EngineError], None],
     ) -> None:
         self._endpoint = endpoint
         self._settings = settings
         self._policy = policy
         self._on_confirmed = on_confirmed
+        self._on_failed = on_failed
         self._transport: asyncio.Transport | None = None
         self._skimmer = ReplySkimmer()
         self._inflight: deque[Block] = deque()
@@ -51,10 +55,12 @@ class ShardLink(asyncio.Protocol):
         self._reply_base = 0  # number of the oldest block's first reply
         self._waiter: asyncio.Future[None] | None = None
         self._is_write_paused = False
+        self._is_closed = False
         self._heard_at = time.monotonic()
         self.error: EngineError | None = None
         self.inflight_bytes = 0
         self.replies_skipped = 0
+        self.scripts_failed = 0
 
     @classmethod
     async def open(
@@ -65,13 +71,16 @@ class ShardLink(asyncio.Protocol):
         client_name: str,
         policy: ReplyPolicy,
         on_confirmed: Callable[[Block], None],
+        on_failed: Callable[[EngineError], None],
     ) -> ShardLink:
         """Connect, authenticate and name the connection.
 
         Raises:
             TargetUnreachable, TargetAuthError.
         """
-        link = cls(endpoint, settings, policy=policy, on_confirmed=on_confirmed)
+        link = cls(
+            endpoint, settings, policy=policy, on_confirmed=on_confirmed, on_failed=on_failed
+        )
         try:
             await open_connection(
                 endpoint, lambda: link, timeout_seconds=settings.connect_timeout_seconds
@@ -87,7 +96,13 @@ class ShardLink(asyncio.Protocol):
                 hint="check address, port, TLS settings, and that the server runs",
             ) from error
         try:
-            await link._log_in(client_name)
+            async with asyncio.timeout(settings.connect_timeout_seconds):
+                await link._log_in(client_name)
+        except TimeoutError as error:
+            link.close()
+            raise TargetUnreachable(
+                f"the target {endpoint.address} accepts connections but does not answer"
+            ) from error
         except BaseException:
             link.close()
             raise
@@ -164,19 +179,21 @@ class ShardLink(asyncio.Protocol):
             raise self.error
         self._waiter = asyncio.get_running_loop().create_future()
         try:
-            async with asyncio.timeout(self._settings.reply_timeout_seconds):
-                await self._waiter
-        except TimeoutError:
-            silent = time.monotonic() - self._heard_at
-            if self._inflight and silent >= self._settings.reply_timeout_seconds:
-                self._fail(
-                    TargetLinkLost(f"the target {self._endpoint.address} sent no reply for {silent:.0f} s")
-                )
+            await self._waiter
         finally:
             self._waiter = None
 
+    def check_silence(self) -> None:
+        """End the link if replies are due and none has come for too long; call about once a second."""
+        silent = time.monotonic() - self._heard_at
+        if self._inflight and silent >= self._settings.reply_timeout_seconds:
+            self._fail(
+                TargetLinkLost(f"the target {self._endpoint.address} sent no reply for {silent:.0f} s")
+            )
+
     def close(self) -> None:
         """Drop the connection and whatever is unconfirmed."""
+        self._is_closed = True
         if self._transport is not None:
             self._transport.abort()
 
@@ -214,6 +231,8 @@ class ShardLink(asyncio.Protocol):
     def _fail(self, error: EngineError) -> None:
         if self.error is None:
             self.error = error
+            if not self._is_closed:
+                self._on_failed(error)
         if self._transport is not None:
             self._transport.abort()
         self._wake()
@@ -238,6 +257,9 @@ class ShardLink(asyncio.Protocol):
         base = self._reply_base
         for block in self._inflight:
             if reply < base + block.replies:
+                if is_failure_of_the_source(block, reply - base, element, text):
+                    self.scripts_failed += 1
+                    return
                 error = rejected(block, reply - base, element, text, self._policy)
                 if error is not None:
                     raise error

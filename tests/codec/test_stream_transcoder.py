@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from engine.codec.command_text import encode
 from engine.codec.stream import StreamTranscoder
@@ -41,8 +42,8 @@ def test_a_block_is_one_transaction_with_select_commands_and_checkpoint() -> Non
         [b"SET", b"a", b"1"],
         [b"RPUSH", b"l", b"x", b"y"],
         [b"SELECT", b"0"],
-        [b"HSET", CHECKPOINT, b"format", b"1", b"phase", b"stream", b"epoch", b"3"]
-        + [b"replid", REPLID.encode(), b"offset", b"%d" % end, b"db", b"5"],
+        [b"HSET", CHECKPOINT, *b"format 1 phase stream epoch 3 replid".split()]
+        + [REPLID.encode(), b"offset", b"%d" % end, b"db", b"5"],
         [b"EXEC"],
     ]
     assert (block.replies, block.commands, block.offset, block.db) == (7, 2, end, 5)
@@ -372,20 +373,24 @@ def wire_of(command: Command) -> bytes:
     return b"\n" if command == [b"\n"] else encode(*command)
 
 
+def in_seconds(text: bytes) -> bytes:
+    return b"%d" % (RECEIVED_MS + 1000 * int(text))
+
+
 def effects(commands: list[Command]) -> list[tuple[int, int, Command]]:
     """(offset behind it, database, command as the target gets it) of each that changes something."""
     db, offset, found = 0, START, []
     for command in commands:
         offset += len(wire_of(command))
-        name = command[0]
+        name, *arguments = command
         if name == b"SELECT":
-            db = int(command[1])
+            db = int(arguments[0])
+        elif name == b"SETEX":
+            key, seconds, value = arguments
+            found.append((offset, db, [b"SET", key, value, b"PXAT", in_seconds(seconds)]))
+        elif name == b"SET" and arguments[2:3] == [b"EX"]:
+            found.append((offset, db, [name, *arguments[:2], b"PXAT", in_seconds(arguments[3])]))
         elif name not in {b"PING", b"REPLCONF", b"\n", b"MULTI", b"EXEC"}:
-            if name == b"SETEX":
-                until = RECEIVED_MS + 1000 * int(command[2])
-                command = [b"SET", command[1], command[3], b"PXAT", b"%d" % until]
-            elif command[3:4] == [b"EX"] and name == b"SET":
-                command = [*command[:3], b"PXAT", b"%d" % (RECEIVED_MS + 1000 * int(command[4]))]
             found.append((offset, db, command))
     return found
 

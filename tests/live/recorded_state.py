@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from typing import Any
 
 import redis
 
 KEYS_AT_ONCE = 500
 OURS = b"redis-ferry:"
+HLL_HEADER_BYTES = 16
 VALUE_COMMANDS: dict[bytes, tuple[tuple[bytes, ...], tuple[bytes, ...]]] = {
     b"string": ((b"GET",), ()),
     b"list": ((b"LRANGE",), (b"0", b"-1")),
@@ -33,7 +34,7 @@ def described(dbs: dict[str, list[dict[str, Any]]]) -> State:
         for key in keys:
             value = key["value"]
             if key["type"] == "string":
-                value = _without_cached_count(value)
+                value = _string_form(base64.b64decode(value))
             found[int(db), key["key"]] = {**key, "value": value}
     return found
 
@@ -87,10 +88,36 @@ def _read(client: redis.Redis, keys: list[bytes], field_ttls: bool) -> list[dict
     return entries
 
 
-def _without_cached_count(value: str) -> str:
-    """A HyperLogLog keeps a count that PFCOUNT changes at the source alone: it is left out."""
-    raw = base64.b64decode(value)
-    return text(raw[:8] + bytes(8) + raw[16:]) if raw.startswith(b"HYLL") else value
+def _string_form(raw: bytes) -> str | dict[int, int]:
+    """A HyperLogLog as its registers: versions pack them differently, and the cached count is not replicated."""
+    if not raw.startswith(b"HYLL") or len(raw) < HLL_HEADER_BYTES or raw[4] > 1:
+        return text(raw)
+    body = raw[HLL_HEADER_BYTES:]
+    return _sparse_registers(body) if raw[4] else _dense_registers(body)
+
+
+def _dense_registers(body: bytes) -> dict[int, int]:
+    bits = int.from_bytes(body, "little")
+    return {i: value for i in range(16384) if (value := bits >> (6 * i) & 63)}
+
+
+def _sparse_registers(body: bytes) -> dict[int, int]:
+    found: dict[int, int] = {}
+    at = register = 0
+    while at < len(body):
+        first = body[at]
+        if first >= 0x80:  # 1vvvvvll
+            for _ in range((first & 3) + 1):
+                found[register] = (first >> 2 & 31) + 1
+                register += 1
+        elif first >= 0x40:  # 01xxxxxx yyyyyyyy
+            at += 1
+            register += ((first & 63) << 8 | body[at]) + 1
+        else:  # 00xxxxxx
+            register += first + 1
+        at += 1
+    assert register == 16384, register
+    return found
 
 
 def _zset(flat: list[bytes]) -> list[list[str]]:
@@ -99,7 +126,7 @@ def _zset(flat: list[bytes]) -> list[list[str]]:
 
 
 FORMS: dict[bytes, Callable[[Any], Any]] = {
-    b"string": lambda value: _without_cached_count(text(value)),
+    b"string": _string_form,
     b"list": lambda value: [text(it) for it in value],
     b"set": lambda value: [text(it) for it in sorted(value)],
     b"zset": _zset,
@@ -146,14 +173,21 @@ def _pairs(flat: list[Any]) -> dict[bytes, Any]:
     return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
-def differences(expected: State, found: State) -> list[str]:
-    """Where the two differ, expiries apart; one line a key."""
+def differences(expected: State, found: State, *, but: Set[bytes] = frozenset()) -> list[str]:
+    """Where the two differ, expiries apart; one line a key. but: keys that are known to, and must."""
     lines = []
+    differing = set()
     for place in sorted(expected.keys() | found.keys()):
         one, other = expected.get(place), found.get(place)
-        name = f"db{place[0]} {base64.b64decode(place[1])!r:.80}"
+        key = base64.b64decode(place[1])
+        if one is None or other is None or one["value"] != other["value"]:
+            differing.add(key)
+        if key in but:
+            continue
+        name = f"db{place[0]} {key!r:.80}"
         if one is None or other is None:
             lines.append(f"{name}: {'missing' if other is None else 'extra'}")
         elif (one["type"], one["value"]) != (other["type"], other["value"]):
             lines.append(f"{name}: {one['type']} {one['value']!r:.200} is {other['value']!r:.200}")
+    lines += [f"{key!r} does not differ" for key in sorted(but - differing)]
     return lines

@@ -151,7 +151,9 @@ class _Conversation:
             self._log_in(arguments)
         elif not self._is_logged_in:
             is_old = source.version < (2, 8)
-            self._line("-ERR operation not permitted" if is_old else "-NOAUTH Authentication required.")
+            self._line(
+                "-ERR operation not permitted" if is_old else "-NOAUTH Authentication required."
+            )
         elif name == "PING":
             self._line("+PONG")
         elif name == "INFO":
@@ -174,14 +176,18 @@ class _Conversation:
             self._is_logged_in = True
             self._line("+OK")
         else:
-            self._line("-ERR invalid password" if is_old else "-WRONGPASS invalid username-password pair")
+            self._line(
+                "-ERR invalid password" if is_old else "-WRONGPASS invalid username-password pair"
+            )
 
     def _info(self) -> None:
         source = self._source
         if not source._info_is_permitted:
             self._line("-NOPERM this user has no permissions to run the 'info' command")
             return
-        text = f"# Server\r\nredis_version:{source.expected['server']['version']}\r\nrole:master\r\n"
+        text = (
+            f"# Server\r\nredis_version:{source.expected['server']['version']}\r\nrole:master\r\n"
+        )
         if source.has_psync:
             text += f"master_repl_offset:{source.offset_at_end}\r\n"
         self._line(f"${len(text)}\r\n{text}")
