@@ -8,10 +8,24 @@ import ssl
 from collections.abc import Callable
 from typing import TypeVar
 
-from engine.endpoint import Endpoint, TlsSettings
+from engine.endpoint import Endpoint, Role, TlsSettings
 from engine.errors import ConfigError
 
 ProtocolT = TypeVar("ProtocolT", bound=asyncio.Protocol)
+
+
+def connect_hint(endpoint: Endpoint, role: Role, why: str) -> str:
+    """The remedy for a connection that could not be made. why: what the system or the library said."""
+    if "CERTIFICATE_VERIFY_FAILED" in why:
+        if "not valid for" in why:
+            return f"use a host name that is in its certificate (--{role}-tls-insecure skips the check)"
+        return f"give the authority of its certificate with --{role}-tls-ca (--{role}-tls-insecure skips the check)"
+    hint = "check address, port, firewall, and that the server runs"
+    if endpoint.tls is not None:
+        hint += f"; a port without TLS wants redis://, one that asks for client certificates --{role}-tls-cert"
+    elif endpoint.unix_path is None:
+        hint += "; a port with TLS wants rediss://"
+    return hint
 
 
 def tls_context(tls: TlsSettings) -> ssl.SSLContext:

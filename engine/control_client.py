@@ -47,8 +47,10 @@ def control_client(endpoint: Endpoint, *, timeout_seconds: float) -> Redis:
 
 
 def raise_if_cancelled() -> None:
-    """Raise the cancellation that redis-py lost: asyncio.wait_for of Python 3.11, through which it sends,
-    swallows one that comes in the moment of success."""
+    """Raise the cancellation that redis-py lost.
+
+    It sends through asyncio.wait_for, which in Python 3.11 swallows one that comes in the moment of success.
+    """
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError

@@ -115,7 +115,7 @@ class TargetRejected(TargetError):
     offset: the replication offset at the end of the block it was sent in, -1 in the snapshot phase.
     """
 
-    def __init__(  # noqa: PLR0913 - each is a fact the operator needs
+    def __init__(
         self, message: str, *, command: str, key: bytes, reply: str, offset: int, hint: str = ""
     ) -> None:
         super().__init__(message, hint=hint)

@@ -1,0 +1,1 @@
+"""How far a target has a source: the form of the record and reading it."""

@@ -24,7 +24,7 @@ class Block:
         "shard",
     )
 
-    def __init__(  # noqa: PLR0913 - a record, always built by keyword
+    def __init__(
         self,
         *,
         data: bytes,

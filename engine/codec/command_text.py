@@ -7,10 +7,7 @@ def encode(*arguments: bytes | str | int) -> bytes:
     """One command as a RESP array of bulk strings; str is sent as UTF-8, int as decimal text."""
     parts = [b"*%d\r\n" % len(arguments)]
     for argument in arguments:
-        if isinstance(argument, bytes):
-            text = argument
-        else:
-            text = str(argument).encode()
+        text = argument if isinstance(argument, bytes) else str(argument).encode()
         parts.append(b"$%d\r\n%b\r\n" % (len(text), text))
     return b"".join(parts)
 

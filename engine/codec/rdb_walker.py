@@ -11,6 +11,8 @@ try:
 except ModuleNotFoundError:
     from engine.codec import cython_shim as cython
 
+from math import isnan
+
 from engine.codec import rdb_grammar as grammar
 from engine.codec.crc64 import crc64
 from engine.codec.lzf import lzf_decompress
@@ -384,7 +386,7 @@ class RdbWalker:
             score = float(text)
         except ValueError:
             score = float("nan")
-        if score != score or text.strip() != text or b"_" in text:
+        if isnan(score) or text.strip() != text or b"_" in text:
             raise self.corrupt(f"a score is no number: {text!r}", at)
         return at + 1 + count
 

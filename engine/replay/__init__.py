@@ -1,0 +1,1 @@
+"""From the spool to the target: limiter, delivery, the two phases."""

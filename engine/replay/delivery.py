@@ -21,8 +21,11 @@ from engine.target.shard_link import ShardLink
 
 
 class Delivery:
-    """on_applied: called with each new applied offset of the stream. on_failed: called when the target's link
-    ends by itself. has_written: anything was sent that changes the target."""
+    """The way to one target shard.
+
+    on_applied: called with each new applied offset of the stream. on_failed: called when the target's link
+    ends by itself. has_written: anything was sent that changes the target.
+    """
 
     def __init__(
         self,

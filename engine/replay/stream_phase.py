@@ -58,6 +58,11 @@ class StreamPhase:
         return self._transcoder.db
 
     @property
+    def owes_corrections(self) -> bool:
+        """Whether keys are in the target with an expiry that is still to be put right (see late_expiry.py)."""
+        return bool(self._correction or self._late_keys or self._transcoder.late_keys)
+
+    @property
     def is_at_boundary(self) -> bool:
         """Whether everything taken has been sent: no transaction of the source is half read."""
         return not self._transcoder.in_transaction

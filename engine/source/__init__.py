@@ -1,0 +1,1 @@
+"""Being a replica of a source shard."""

@@ -8,18 +8,33 @@ from dataclasses import dataclass
 
 import structlog
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    RedisError,
+)
+from redis.exceptions import (
+    ConnectionError as RedisConnectionError,
+)
+from redis.exceptions import (
+    TimeoutError as RedisTimeoutError,
+)
 
+from engine.connect import connect_hint
 from engine.control_client import control_client, raise_if_cancelled
 from engine.endpoint import Endpoint
+from engine.errors import SourceUnreachable
 
 log = structlog.get_logger("engine.source")
 
 
 @dataclass(frozen=True, slots=True)
 class SourceFacts:
-    """offset: the newest byte of its replication stream, -1 where INFO is not permitted. clock_offset_ms: the
-    source's clock minus ours, 0 where TIME is not permitted."""
+    """A source at one moment.
+
+    offset: the newest byte of its replication stream, -1 where INFO is not permitted. clock_offset_ms: the
+    source's clock minus ours, 0 where TIME is not permitted.
+    """
 
     version: str
     offset: int
@@ -31,6 +46,7 @@ class SourceWatch:
     """A control connection kept open, to ask again and again."""
 
     def __init__(self, endpoint: Endpoint, *, timeout_seconds: float) -> None:
+        self._endpoint = endpoint
         self._client: Redis = control_client(endpoint, timeout_seconds=timeout_seconds)
 
     async def __aenter__(self) -> SourceWatch:
@@ -39,6 +55,26 @@ class SourceWatch:
     async def __aexit__(self, *_: object) -> None:
         with contextlib.suppress(RedisError, OSError):
             await self._client.aclose()
+
+    async def ask_first(self) -> SourceFacts:
+        """All facts with the clock, as `ask`.
+
+        Raises:
+            SourceUnreachable: no connection, so the replica link need not try for as long again.
+        """
+        try:
+            await self._client.ping()
+        except (AuthenticationError, BusyLoadingError):
+            pass  # it answers; the handshake says what is wrong
+        except (RedisConnectionError, RedisTimeoutError, OSError) as error:
+            raise SourceUnreachable(
+                f"cannot connect to the source {self._endpoint.address}: {error}",
+                hint=connect_hint(self._endpoint, "source", str(error)),
+            ) from error
+        except RedisError as error:
+            log.debug("source.ping_failed", error=str(error))
+        raise_if_cancelled()
+        return await self.ask(with_clock=True)
 
     async def ask(self, *, with_clock: bool = False) -> SourceFacts:
         """All facts; unknown ones empty. Never raises for a source that does not answer."""
@@ -55,6 +91,16 @@ class SourceWatch:
             offset=int(info.get("master_repl_offset", -1)),
             is_cluster=bool(info.get("cluster_enabled")),
         )
+
+    async def ask_offset(self) -> int:
+        """The newest byte of its replication stream; -1 where it does not say. Cheap: ask once a second."""
+        try:
+            info = await self._client.info("replication")
+        except (RedisError, OSError) as error:
+            log.debug("source.info_failed", error=str(error))
+            return -1
+        raise_if_cancelled()
+        return int(info.get("master_repl_offset", -1))
 
     async def _ask_clock(self) -> int:
         before = time.time()

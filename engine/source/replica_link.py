@@ -15,7 +15,7 @@ from typing import cast
 import structlog
 
 from engine.codec.command_text import encode
-from engine.connect import open_connection
+from engine.connect import connect_hint, open_connection
 from engine.endpoint import Endpoint
 from engine.errors import (
     EngineError,
@@ -86,12 +86,12 @@ class ReplicaLink(asyncio.Protocol):
         except TimeoutError as error:
             raise SourceUnreachable(
                 f"no answer from the source {endpoint.address} within {settings.connect_timeout_seconds:g} s",
-                hint="check address, port and firewall",
+                hint=connect_hint(endpoint, "source", "timeout"),
             ) from error
         except (OSError, ssl.SSLError) as error:
             raise SourceUnreachable(
                 f"cannot connect to the source {endpoint.address}: {error}",
-                hint="check address, port, TLS settings, and that the server runs",
+                hint=connect_hint(endpoint, "source", str(error)),
             ) from error
         try:
             verdict = await link._shake_hands(resume_from)
@@ -182,9 +182,11 @@ class ReplicaLink(asyncio.Protocol):
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
+        """Take one read: handshake lines first, then the RDB and the stream."""
         heard_at, self._heard_at = self._heard_at, time.monotonic()
         self._delay_seconds = self.spool.delay_bound_seconds(self._heard_at, heard_at)
         self.received_bytes += len(data)
@@ -197,7 +199,17 @@ class ReplicaLink(asyncio.Protocol):
             self.fail(error)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """End the link; the spool hands the error on behind what it holds."""
         why = str(exc) if exc is not None else "the source closed it"
+        if self._handshake is not None and not self.received_bytes:
+            # Not a word: a port that speaks TLS, or asks for a client certificate, does this.
+            self.fail(
+                SourceUnreachable(
+                    f"the source {self._endpoint.address} did not answer {self._handshake.step}: {why}",
+                    hint=connect_hint(self._endpoint, "source", why),
+                )
+            )
+            return
         where = f" during {self._handshake.step}" if self._handshake is not None else ""
         self.fail(
             SourceLinkLost(
@@ -216,7 +228,8 @@ class ReplicaLink(asyncio.Protocol):
     def _receive_lines(self, data: bytes) -> bytes:
         """Feed the handshake; return what lies behind its last line."""
         handshake = self._handshake
-        assert handshake is not None and self._verdict is not None
+        assert handshake is not None
+        assert self._verdict is not None
         self._lines += data
         while handshake.verdict is None:
             line, separator, rest = self._lines.partition(b"\n")

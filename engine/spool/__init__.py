@@ -1,0 +1,1 @@
+"""The queue between the replica link and the replay."""

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
 
-
 # A wait longer than this has seen the event loop look at its sockets at least once.
 POLL_SECONDS = 0.002
 

@@ -1,0 +1,1 @@
+"""Tasks, lines, their states and what follows an error."""

@@ -69,14 +69,17 @@ class Line:
         self._source_clock_ms = 0
         self._is_stopping = False
         self._goal_offset: int | None = None
+        self._tells_offset = False
         self._acknowledged_offset = -1
         self.is_resumed = False
 
     # ---- what the task may ask at any time
 
     def stop(self) -> None:
-        """Finish what is in flight, keep the checkpoint, then `run` returns. What waits in the spool is
-        dropped: the source still has it."""
+        """Finish what is in flight, keep the checkpoint, then `run` returns.
+
+        What waits in the spool is dropped: the source still has it.
+        """
         self._is_stopping = True
         if self._link is not None:
             self._link.stop_reading()
@@ -145,10 +148,12 @@ class Line:
     async def _connect_and_take_position(
         self, watch: SourceWatch, group: asyncio.TaskGroup
     ) -> tuple[Position, int] | None:
-        """Connect both sides; return where the stream starts and its database, None if there is no stream
-        to follow."""
+        """Connect both sides; return where the stream starts and its database.
+
+        None if there is no stream to follow.
+        """
         settings = self._settings
-        facts = await watch.ask(with_clock=True)
+        facts = await watch.ask_first()
         if facts.is_cluster:
             raise SourceRefused(
                 f"the source {settings.source.address} is a cluster node, and this version migrates standalone servers",
@@ -255,8 +260,9 @@ class Line:
         assert link is not None
         self._on_phase(TaskState.STREAM)
         if self._settings.exit_when_synced:
-            facts = await watch.ask()
-            self._goal_offset = max(facts.offset, link.read_offset)
+            newest = await watch.ask_offset()
+            self._goal_offset = max(newest, link.read_offset)
+            self._tells_offset = newest >= 0
             log.info("stream.goal", offset=self._goal_offset)
         plan = StreamPlan(
             checkpoint_key=self._key,
@@ -301,8 +307,12 @@ class Line:
         await self._delivery.send_own(encode("HSET", self._key, *flat))
 
     def _is_done(self) -> bool:
-        goal = self._goal_offset
-        return self._is_stopping or (goal is not None and self._stats.applied_offset >= goal)
+        if self._is_stopping:
+            return True
+        if self._goal_offset is None or self._stats.applied_offset < self._goal_offset:
+            return False
+        # Lateness ends with an answer to INFO; without permission for it there is none to wait for.
+        return self._stream is None or not (self._tells_offset and self._stream.owes_corrections)
 
     def _on_applied(self, offset: int) -> None:
         """A source that asked for an acknowledgement (WAIT) gets it as soon as it is true."""
@@ -339,8 +349,9 @@ class Line:
     async def _watch_source(self, watch: SourceWatch, link: ReplicaLink) -> None:
         """Once a second: ask the source how far it is, the lag that bytes in our hands cannot show."""
         while True:
-            facts = await watch.ask()
-            self._stats.source_offset = max(self._stats.source_offset, facts.offset)
+            offset = await watch.ask_offset()
+            self._stats.source_offset = max(self._stats.source_offset, offset)
             if link.framing is None or link.framing.is_complete:
-                link.note_source_offset(facts.offset)
+                link.note_source_offset(offset)
+                link.spool.wake()  # corrections may be possible now
             await asyncio.sleep(BEAT_SECONDS)

@@ -31,8 +31,11 @@ _WHEN_RUNNING = (SourceUnreachable, TargetUnreachable)
 
 
 def after_error(error: EngineError, mode: ResumeMode, *, has_run: bool) -> Decision:
-    """Decide. has_run: the task was connected on both sides before, so an address that does not answer is a
-    server that is away and not a mistyped one."""
+    """Decide.
+
+    has_run: the task was connected on both sides before, so an address that does not answer is a server that
+    is away and not a mistyped one.
+    """
     if mode is ResumeMode.MANUAL:
         return Decision.STOP
     if isinstance(error, _LINK_ERRORS) or (has_run and isinstance(error, _WHEN_RUNNING)):

@@ -14,14 +14,19 @@ from dataclasses import dataclass
 from redis.asyncio import Redis
 from redis.exceptions import (
     AuthenticationError,
-    ConnectionError as RedisConnectionError,
     NoPermissionError,
     RedisError,
     ResponseError,
+)
+from redis.exceptions import (
+    ConnectionError as RedisConnectionError,
+)
+from redis.exceptions import (
     TimeoutError as RedisTimeoutError,
 )
 
 from engine.codec.crc64 import crc64
+from engine.connect import connect_hint
 from engine.control_client import control_client
 from engine.endpoint import Endpoint
 from engine.errors import EngineError, TargetAuthError, TargetRefused, TargetUnreachable
@@ -57,8 +62,11 @@ _PROBES: dict[tuple[str, int], bytes] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
-    """rdb_version: what the target writes and therefore accepts in a payload's footer. clock_offset_ms: the
-    target's clock minus ours. run_id changes when the server restarts."""
+    """A target at the start of a line.
+
+    rdb_version: what it writes and therefore accepts in a payload's footer. redis_types, valkey_types: value
+    types it loads, by the family of the source. clock_offset_ms: its clock minus ours.
+    """
 
     server: str
     version: tuple[int, int, int]
@@ -97,7 +105,7 @@ async def probe_target(endpoint: Endpoint, settings: TargetSettings) -> Capabili
     except (RedisConnectionError, RedisTimeoutError, OSError) as error:
         raise TargetUnreachable(
             f"cannot connect to the target {endpoint.address}: {error}",
-            hint="check address, port, TLS settings, and that the server runs",
+            hint=connect_hint(endpoint, "target", str(error)),
         ) from error
     except RedisError as error:
         raise _refused(endpoint, str(error)) from error

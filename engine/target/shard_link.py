@@ -17,9 +17,9 @@ from typing import cast
 from engine.codec.block import Block
 from engine.codec.command_text import encode
 from engine.codec.replies import ReplySkimmer
-from engine.connect import open_connection
+from engine.connect import connect_hint, open_connection
 from engine.endpoint import Endpoint
-from engine.errors import EngineError, TargetLinkLost, TargetUnreachable
+from engine.errors import EngineError, TargetLinkLost, TargetRejected, TargetUnreachable
 from engine.settings import TargetSettings
 from engine.target.replies import ReplyPolicy, auth_error, is_failure_of_the_source, rejected
 
@@ -27,8 +27,10 @@ SEND_BUFFER_BYTES = 1024 * 1024
 
 
 class ShardLink(asyncio.Protocol):
-    """One connection. on_confirmed is called with each block whose replies have all come, in order;
-    on_failed once, when the connection ends otherwise than by `close`.
+    """One connection.
+
+    on_confirmed is called with each block whose replies have all come, in order; on_failed once, when the
+    connection ends otherwise than by `close`.
 
     replies_skipped: error replies the policy lets pass (existing keys under `skip`). scripts_failed: scripts of
     the stream that ended with an error, as they did at the source.
@@ -88,12 +90,12 @@ class ShardLink(asyncio.Protocol):
         except TimeoutError as error:
             raise TargetUnreachable(
                 f"no answer from the target {endpoint.address} within {settings.connect_timeout_seconds:g} s",
-                hint="check address, port and firewall",
+                hint=connect_hint(endpoint, "target", "timeout"),
             ) from error
         except (OSError, ssl.SSLError) as error:
             raise TargetUnreachable(
                 f"cannot connect to the target {endpoint.address}: {error}",
-                hint="check address, port, TLS settings, and that the server runs",
+                hint=connect_hint(endpoint, "target", str(error)),
             ) from error
         try:
             async with asyncio.timeout(settings.connect_timeout_seconds):
@@ -115,13 +117,13 @@ class ShardLink(asyncio.Protocol):
             self.send(Block(data=encode("AUTH", *user, endpoint.password), replies=1))
             try:
                 await self.drain()
-            except EngineError as error:
-                raise auth_error(endpoint, str(getattr(error, "reply", error))) from None
+            except TargetRejected as error:
+                raise auth_error(endpoint, error.reply) from None
         self.send(Block(data=encode("CLIENT", "SETNAME", client_name), replies=1))
         try:
             await self.drain()
-        except EngineError as error:
-            raise auth_error(endpoint, str(getattr(error, "reply", error))) from None
+        except TargetRejected as error:
+            raise auth_error(endpoint, error.reply) from None
 
     @property
     def blocks_inflight(self) -> int:
@@ -200,17 +202,21 @@ class ShardLink(asyncio.Protocol):
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport; its buffer is small, the window is ours."""
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=SEND_BUFFER_BYTES)
 
     def pause_writing(self) -> None:
+        """The socket takes no more for now."""
         self._is_write_paused = True
 
     def resume_writing(self) -> None:
+        """The socket takes more again."""
         self._is_write_paused = False
         self._wake()
 
     def data_received(self, data: bytes) -> None:
+        """Count replies, look for errors among them, confirm blocks."""
         self._heard_at = time.monotonic()
         try:
             completed = self._skimmer.feed(data)
@@ -223,6 +229,7 @@ class ShardLink(asyncio.Protocol):
         self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """End the link; who waits for room or replies gets the error."""
         why = str(exc) if exc is not None else "the target closed it"
         self._fail(
             TargetLinkLost(f"the connection to the target {self._endpoint.address} was lost: {why}")

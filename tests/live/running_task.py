@@ -42,8 +42,12 @@ class Run:
         return await until(is_true, what, running=self.future, **options)
 
     async def reaches_offset(self, offset: int) -> None:
+        """Wait until the snapshot and the stream up to `offset` are applied."""
         await self.reaches(
-            lambda: self.task.status().applied_offset >= offset, f"offset {offset} is applied"
+            lambda: (
+                self.task.state is TaskState.STREAM and self.task.status().applied_offset >= offset
+            ),
+            f"offset {offset} is applied",
         )
 
     async def stop(self) -> None:

@@ -8,23 +8,28 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import pytest
 
+from engine.control.exit_status import REFUSED, exit_status
 from engine.demo.compare import compare
 from engine.demo.dataset import fill
 from engine.demo.servers import RunningServer
+from engine.endpoint import TlsSettings
+from engine.errors import EngineError
+from engine.settings import SourceSettings, TargetSettings
 from tests.control.command_line import COMMAND, environment
 from tests.fix_servers import StartServer
+from tests.live.running_task import make_settings, migrate
 from tests.servers.tls_proxy import Authority, tls_proxy
 
 pytestmark = pytest.mark.live
 
 HOST = "127.0.0.1"
-KEYS = 3000
+KEYS = 1000
 Side = Literal["source", "target"]
 SIDES: tuple[Side, ...] = ("source", "target")
 each_side = pytest.mark.parametrize("side", SIDES)
@@ -41,8 +46,8 @@ class Ended:
         assert self.status == 3, self.stderr
         assert "Traceback" not in self.stderr
         assert "internal error" not in self.stderr
-        error = re.search(r"^error: (.*)$", self.stderr, re.M)
-        hint = re.search(r"^hint: (.*)$", self.stderr, re.M)
+        error = re.search(r"^error: (.*)$", self.stderr, re.MULTILINE)
+        hint = re.search(r"^hint: (.*)$", self.stderr, re.MULTILINE)
         assert error is not None, self.stderr
         assert hint is not None, self.stderr
         assert f"the {side} {HOST}:" in error[1]
@@ -83,6 +88,9 @@ class Servers:
     target: RunningServer
     urls: dict[Side, str]
 
+    async def filled(self) -> None:
+        await asyncio.to_thread(fill, self.source.endpoint, KEYS, 1)
+
     async def are_equal(self) -> bool:
         found = await asyncio.to_thread(compare, self.source.endpoint, self.target.endpoint)
         assert found.is_equal, str(found)
@@ -104,7 +112,6 @@ async def behind_tls(
 ) -> AsyncIterator[Servers]:
     source = start_server("redis-8.2", config={"repl-diskless-sync-delay": 0})
     target = start_server("redis-8.2")
-    await asyncio.to_thread(fill, source.endpoint, KEYS, 1)
     context = authority.server_context(host, verifies_clients=verifies_clients)
     async with tls_proxy(source.port, context) as one, tls_proxy(target.port, context) as other:
         urls: dict[Side, str] = {
@@ -125,6 +132,7 @@ def trusting(authority: Authority, *, without: Side | None = None) -> list[str |
 
 async def test_both_sides_verified(start_server: StartServer, authority: Authority) -> None:
     async with behind_tls(start_server, authority) as servers:
+        await servers.filled()
         ended = await sync(*servers.urls.values(), *trusting(authority))
 
         assert ended.status == 0, ended.stderr
@@ -161,9 +169,8 @@ async def test_insecure_takes_any_certificate_and_says_so(
     start_server: StartServer, authority: Authority
 ) -> None:
     async with behind_tls(start_server, authority, host="other.example") as servers:
-        ended = await sync(
-            *servers.urls.values(), "--source-tls-insecure", "--target-tls-insecure"
-        )
+        await servers.filled()
+        ended = await sync(*servers.urls.values(), "--source-tls-insecure", "--target-tls-insecure")
 
         assert ended.status == 0, ended.stderr
         assert await servers.are_equal()
@@ -177,6 +184,7 @@ async def test_a_client_certificate_opens_a_server_that_asks_for_one(
     cert, key = authority.client_files()
     files = [it for side in SIDES for it in (f"--{side}-tls-cert", cert, f"--{side}-tls-key", key)]
     async with behind_tls(start_server, authority, verifies_clients=True) as servers:
+        await servers.filled()
         ended = await sync(*servers.urls.values(), *trusting(authority), *files)
 
         assert ended.status == 0, ended.stderr
@@ -200,14 +208,26 @@ async def test_without_the_client_certificate_it_is_refused(
 
 
 @each_side
-async def test_tls_to_a_plain_port_is_refused_at_once(side: Side, start_server: StartServer) -> None:
-    servers = {it: start_server("redis-8.2") for it in SIDES}
-    urls = {it: servers[it].url for it in SIDES}
+async def test_tls_to_a_plain_port_is_refused_within_the_connect_timeout(
+    side: Side, start_server: StartServer
+) -> None:
+    # The server waits for a line's end and never answers. In this process, for a shorter timeout.
+    endpoints = {it: start_server("redis-8.2").endpoint for it in SIDES}
+    endpoints[side] = replace(endpoints[side], tls=TlsSettings())
+    settings = make_settings(
+        **endpoints,
+        source_link=SourceSettings(connect_timeout_seconds=1),
+        target_link=TargetSettings(connect_timeout_seconds=1),
+    )
 
-    ended = await sync(*(urls | {side: urls[side].replace("redis:", "rediss:")}).values())
+    began = time.monotonic()
+    with pytest.raises(
+        EngineError, match=f"the {side} {HOST}:.*without TLS wants redis://"
+    ) as caught:
+        await migrate(settings)
 
-    assert ended.is_refusal_by(side, "redis://")
-    assert ended.seconds < 8
+    assert time.monotonic() - began < 4
+    assert exit_status(caught.value) == REFUSED
 
 
 @each_side

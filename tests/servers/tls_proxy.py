@@ -67,9 +67,7 @@ async def tls_proxy(port: int, context: ssl.SSLContext) -> AsyncIterator[int]:
         await server.wait_closed()
 
 
-async def _pass_on(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, port: int
-) -> None:
+async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, port: int) -> None:
     """Both directions, until one of them ends."""
     behind_reader, behind_writer = await asyncio.open_connection("127.0.0.1", port)
     ways = {
