@@ -11,6 +11,7 @@ from Cython.Build import build_ext
 from setuptools import Extension, setup
 
 COMPILED_MODULES = (
+    "command_reader",
     "crc64",
     "lzf",
     "out_buffer",

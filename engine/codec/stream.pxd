@@ -1,13 +1,8 @@
+from engine.codec.command_reader cimport KEPT_ARGUMENTS, CommandReader
 from engine.codec.out_buffer cimport OutBuffer
 
-cdef class StreamTranscoder:
+cdef class StreamTranscoder(CommandReader):
     cdef object plan
-    cdef bytearray window
-    cdef unsigned char* ptr
-    cdef Py_ssize_t pos
-    cdef Py_ssize_t end
-    cdef Py_ssize_t command  # where the command at hand begins in the window
-    cdef long long base_offset  # stream offset of the window's first byte
     cdef public long long offset
     cdef bytes replid
     cdef long long epoch
@@ -21,11 +16,6 @@ cdef class StreamTranscoder:
     cdef int block_db
     cdef bint is_open
     cdef public bint in_transaction
-    cdef long long arguments
-    cdef long long arguments_done
-    cdef Py_ssize_t[12] argument_start
-    cdef Py_ssize_t[12] argument_bytes
-    cdef long long number
     cdef int block_replies
     cdef int block_commands
     cdef long long received_ms
@@ -41,18 +31,11 @@ cdef class StreamTranscoder:
     cdef public long long pause_at
     cdef note_late_key(self, int db, bytes key)
     cdef follow_late_key(self, bytes name)
-    cdef bind(self)
     cpdef feed(self, bytes chunk, long long received_ms, bint is_late)
     cpdef set take_late_keys(self)
-    cdef out_of_step(self, message)
     cpdef next_block(self, bint flush)
-    cdef int read_command(self) except -1
-    cdef int read_inline(self) except -1
-    cdef Py_ssize_t read_number(self, Py_ssize_t at) except -2
-    cdef bint is_named(self, const unsigned char* name) noexcept
     cdef bint is_special(self) noexcept
     cdef bint has_relative_option(self, Py_ssize_t first) noexcept
-    cdef bytes argument(self, Py_ssize_t index)
     cdef take_special(self)
     cdef copy_command(self)
     cdef put_command(self, list arguments)

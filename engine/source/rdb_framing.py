@@ -6,7 +6,7 @@ bytes until the same 40 come again. What follows is stream. The mark may be spli
 
 from __future__ import annotations
 
-from engine.errors import SourceProtocolError
+from engine.errors import SourceProtocolError, SourceRefused
 
 MARK_BYTES = 40
 MAX_HEADER_BYTES = 64 * 1024
@@ -38,7 +38,7 @@ class RdbFraming:
         """Take one read.
 
         Raises:
-            SourceProtocolError: no RDB begins here.
+            SourceRefused: an error instead of the RDB. SourceProtocolError: no RDB begins here.
         """
         if not self.has_header:
             data = self._read_header(data)
@@ -69,10 +69,15 @@ class RdbFraming:
             self._mark = line[5:]
         elif line.startswith(b"$") and line[1:].isdigit():
             self.total_bytes = int(line[1:])
+        elif line.startswith(b"-"):
+            raise SourceRefused(
+                f"the source refused a full resync: {line[1:].decode('utf-8', 'replace')}",
+                hint="look at the source's log: PSYNC and SYNC may be closed, or its snapshot failed (memory, disk)",
+            )
         else:
             raise SourceProtocolError(
                 f"the source announced its RDB with {line[:120]!r}",
-                hint="look at the source's log: its snapshot may have failed (memory, disk)",
+                hint="is the address that of a Redis server?",
             )
         self.has_header = True
         return rest

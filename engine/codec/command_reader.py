@@ -1,0 +1,166 @@
+"""Cuts a stream of RESP commands into commands, in any chunking, without copying them.
+
+A command whose bytes have not all come is gone on with where it was left, argument by argument.
+"""
+
+try:
+    import cython
+except ModuleNotFoundError:
+    from engine.codec import cython_shim as cython
+
+from engine.errors import SourceProtocolError
+
+if not cython.compiled:
+    KEPT_ARGUMENTS = 12
+MAX_ARGUMENTS = 1 << 31
+MAX_ARGUMENT_BYTES = 1 << 40
+MAX_LINE_BYTES = 64
+INLINE_COMMANDS = frozenset({(b"SELECT", True), (b"PING", False)})
+
+
+@cython.cclass
+class CommandReader:
+    """After `read_command` the command's bytes lie in [command, pos) of the window.
+
+    Its first KEPT_ARGUMENTS arguments can be had by `argument`; `arguments_done` is how many it has.
+    """
+
+    def __init__(self, offset) -> None:
+        self.window = bytearray()
+        self.pos = 0
+        self.end = 0
+        self.command = 0
+        self.base_offset = offset
+        self.arguments = 0
+        self.arguments_done = 0
+        if not cython.compiled:
+            self.argument_start = [0] * KEPT_ARGUMENTS
+            self.argument_bytes = [0] * KEPT_ARGUMENTS
+        self.bind()
+
+    def bind(self):
+        if cython.compiled:
+            self.ptr = cython.cast(cython.p_uchar, cython.cast(cython.p_char, self.window))
+        else:
+            self.ptr = self.window
+
+    def add_bytes(self, chunk):
+        """Add bytes behind the window; what lies before the command at hand is let go."""
+        i: cython.int
+        keep: cython.Py_ssize_t = self.command
+        if keep > 0:
+            del self.window[:keep]
+            self.base_offset += keep
+            self.pos -= keep
+            self.command = 0
+            for i in range(KEPT_ARGUMENTS):
+                self.argument_start[i] -= keep
+        self.window += chunk
+        self.end = len(self.window)
+        self.bind()
+
+    def out_of_step(self, message):
+        at = self.base_offset + self.pos
+        return SourceProtocolError(
+            f"the replication stream is out of step at offset {at}: {message}",
+            detail=f"bytes {bytes(self.window[self.pos : self.pos + 24])!r}",
+            hint="run the same command again; it goes on from the checkpoint",
+        )
+
+    def read_command(self):
+        """Read up to the end of one command: 0 bytes are missing, 1 a command, 2 an inline one or a newline."""
+        after: cython.Py_ssize_t
+        if self.arguments == 0:
+            self.command = self.pos
+            if self.pos >= self.end:
+                return 0
+            if self.ptr[self.pos] == 10:  # a lone newline is a keep-alive and counts as a byte
+                self.pos += 1
+                self.argument_bytes[0] = 0
+                self.arguments_done = 0
+                return 2
+            if self.ptr[self.pos] != 42:
+                return self.read_inline()
+            after = self.read_number(self.pos + 1)
+            if after < 0:
+                return 0
+            if self.number < 1 or self.number > MAX_ARGUMENTS:
+                raise self.out_of_step(f"a command of {self.number} arguments")
+            self.arguments = self.number
+            self.arguments_done = 0
+            self.pos = after
+        while self.arguments_done < self.arguments:
+            if self.pos >= self.end:
+                return 0
+            if self.ptr[self.pos] != 36:
+                raise self.out_of_step("an argument must begin with '$'")
+            after = self.read_number(self.pos + 1)
+            if after < 0:
+                return 0
+            if self.number < 0 or self.number > MAX_ARGUMENT_BYTES:
+                raise self.out_of_step(f"an argument of {self.number} bytes")
+            if after + self.number + 2 > self.end:
+                return 0
+            if self.ptr[after + self.number] != 13 or self.ptr[after + self.number + 1] != 10:
+                raise self.out_of_step("an argument does not end where its length says")
+            if self.arguments_done < KEPT_ARGUMENTS:
+                self.argument_start[self.arguments_done] = after
+                self.argument_bytes[self.arguments_done] = self.number
+            self.arguments_done += 1
+            self.pos = after + self.number + 2
+        self.arguments = 0
+        return 1
+
+    def read_inline(self):
+        """`select 3` or `PING` on a line of its own, as sources before 2.8 send them: 0 or 2."""
+        line, separator, _ = bytes(self.window[self.pos : self.pos + MAX_LINE_BYTES]).partition(b"\r\n")
+        if not separator and len(line) < MAX_LINE_BYTES and line[:1].isalpha():
+            return 0
+        name, _, number = line.partition(b" ")
+        if not separator or (name.upper(), number.isdigit()) not in INLINE_COMMANDS:
+            raise self.out_of_step("a command must begin with '*'")
+        self.argument_start[0] = self.pos
+        self.argument_bytes[0] = len(name)
+        self.argument_start[1] = self.pos + len(name) + 1
+        self.argument_bytes[1] = len(number)
+        self.arguments_done = 2
+        self.pos += len(line) + 2
+        return 2
+
+    def read_number(self, at):
+        """Read digits and a line end at `at` into `number`; the position behind it, or -1."""
+        value: cython.longlong = 0
+        digit: cython.int
+        start: cython.Py_ssize_t = at
+        while at < self.end:
+            digit = self.ptr[at] - 48
+            if digit < 0 or digit > 9:
+                break
+            value = value * 10 + digit
+            at += 1
+            if at - start > 18:
+                raise self.out_of_step("a number is too long")
+        if at + 2 > self.end:
+            if at < self.end and self.ptr[at] != 13:
+                raise self.out_of_step("a number does not end its line")
+            return -1
+        if at == start or self.ptr[at] != 13 or self.ptr[at + 1] != 10:
+            raise self.out_of_step("a number does not end its line")
+        self.number = value
+        return at + 2
+
+    def is_named(self, name):
+        """Whether argument 0 is `name` (upper case letters), in any case. Lengths are equal already."""
+        i: cython.Py_ssize_t
+        start: cython.Py_ssize_t = self.argument_start[0]
+        count: cython.Py_ssize_t = self.argument_bytes[0]
+        for i in range(count):
+            if (self.ptr[start + i] & 0xDF) != name[i]:
+                return False
+        return True
+
+    def argument(self, index):
+        if index >= self.arguments_done or index >= KEPT_ARGUMENTS:
+            return b""
+        start: cython.Py_ssize_t = self.argument_start[index]
+        return bytes(self.window[start : start + self.argument_bytes[index]])
