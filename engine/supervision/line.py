@@ -229,6 +229,7 @@ class Line:
         settings, stats = self._settings, self._stats
         self._on_phase(TaskState.SNAPSHOT)
         stats.applied_offset = position.offset
+        stats.source_offset = position.offset  # maybe another history: the old offset says nothing
         stats.keys_applied = 0
         stats.snapshot_is_applied = False
         # From the first key on the old checkpoint would be a lie.

@@ -62,6 +62,16 @@ def effects(commands: list[Command]) -> list[tuple[int, int, Command]]:
     return found
 
 
+def offsets_in_transactions(commands: list[Command]) -> set[int]:
+    offset, is_inside, found = START, False, set()
+    for command in commands:
+        offset += len(wire_of(command))
+        is_inside = command == [b"MULTI"] or (is_inside and command != [b"EXEC"])
+        if is_inside:
+            found.add(offset)
+    return found
+
+
 @given(
     units=units,
     places=st.lists(st.integers(0, 1 << 16), max_size=30),
@@ -81,7 +91,9 @@ def test_after_each_block_of_any_chunking_the_target_has_what_the_offset_says(
     )
 
     expected, done = effects(commands), []
+    inside = offsets_in_transactions(commands)
     for block in blocks:
+        assert block.offset not in inside
         applied = apply(block, key)
         done += [it for it in applied.commands if it[1] not in ([b"MULTI"], [b"EXEC"])]
         assert done == [(db, command) for offset, db, command in expected if offset <= block.offset]
