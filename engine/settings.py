@@ -59,7 +59,9 @@ class SourceSettings:
     """The replica link to a source shard."""
 
     connect_timeout_seconds: float = 10.0
-    handshake_timeout_seconds: float = 60.0  # a single reply of the handshake; newlines count as life
+    handshake_timeout_seconds: float = (
+        60.0  # a single reply of the handshake; newlines count as life
+    )
     silence_timeout_seconds: float = 60.0  # neither data nor PING for so long: the link is lost
     ack_interval_seconds: float = 1.0
 
@@ -79,4 +81,6 @@ class TaskSettings:
     spool: SpoolSettings = field(default_factory=SpoolSettings)
     source_link: SourceSettings = field(default_factory=SourceSettings)
     target_link: TargetSettings = field(default_factory=TargetSettings)
-    stop_timeout_seconds: float = 10.0  # a graceful stop finishes what is in flight within this time
+    stop_timeout_seconds: float = (
+        10.0  # a graceful stop finishes what is in flight within this time
+    )

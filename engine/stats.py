@@ -80,6 +80,7 @@ class LineStats:
     reconnects: int = 0
     errors: int = 0
     flushes: int = 0
+    owed_expiries: set[tuple[int, bytes]] = field(default_factory=set)  # see replay/late_expiry.py
     not_carried: dict[str, int] = field(default_factory=dict)
     apply_lag: LatencyHistogram = field(default_factory=LatencyHistogram)
     bytes_rate: Rate = field(default_factory=Rate)

@@ -10,5 +10,6 @@ from __future__ import annotations
 from engine.codec import rdb_walker, replies, snapshot, stream
 
 COMPILED: bool = all(
-    not (module.__file__ or "").endswith(".py") for module in (replies, rdb_walker, snapshot, stream)
+    not (module.__file__ or "").endswith(".py")
+    for module in (replies, rdb_walker, snapshot, stream)
 )

@@ -113,7 +113,9 @@ class CommandReader:
 
     def read_inline(self):
         """`select 3` or `PING` on a line of its own, as sources before 2.8 send them: 0 or 2."""
-        line, separator, _ = bytes(self.window[self.pos : self.pos + MAX_LINE_BYTES]).partition(b"\r\n")
+        line, separator, _ = bytes(self.window[self.pos : self.pos + MAX_LINE_BYTES]).partition(
+            b"\r\n"
+        )
         if not separator and len(line) < MAX_LINE_BYTES and line[:1].isalpha():
             return 0
         name, _, number = line.partition(b" ")

@@ -28,7 +28,9 @@ class SnapshotPlan:
     functions: bool = True  # the target knows FUNCTION LOAD (7.0)
     key_metadata: bool = False  # the target takes KEY_META records in payloads (Redis 8.6)
     block_bytes: int = 128 * 1024
-    value_limit_bytes: int = 512 * MIB  # proto-max-bulk-len's default: a larger payload cannot be sent
+    value_limit_bytes: int = (
+        512 * MIB
+    )  # proto-max-bulk-len's default: a larger payload cannot be sent
     check_values: bool = False  # walk the inside of every value as well
 
 

@@ -145,7 +145,9 @@ class RdbWalker:
         else:
             raise self.corrupt(f"not an RDB: it begins with {head!r}", self.pos)
         if not known:
-            raise self.corrupt(f"RDB version {head.decode()} is not known to this redis-ferry", self.pos)
+            raise self.corrupt(
+                f"RDB version {head.decode()} is not known to this redis-ferry", self.pos
+            )
         i: cython.int
         table = STARTS[family]
         for i in range(256):
@@ -160,7 +162,9 @@ class RdbWalker:
             )
         kind = "opcode" if op >= grammar.FIRST_OPCODE else "value type"
         family = "VALKEY" if self.is_valkey else "REDIS"
-        return self.corrupt(f"{kind} {op} is not defined for {family} RDB version {self.version}", at)
+        return self.corrupt(
+            f"{kind} {op} is not defined for {family} RDB version {self.version}", at
+        )
 
     def too_large(self, count):
         key = self.key_text() if self.value_start > self.record else b""
@@ -178,7 +182,9 @@ class RdbWalker:
         self.add_to_crc(self.pos)
         stored = int.from_bytes(self.window[self.pos : self.pos + 8], "little")
         if stored not in (0, self.crc):
-            raise self.corrupt(f"checksum is {stored:016x}, the data give {self.crc:016x}", self.pos)
+            raise self.corrupt(
+                f"checksum is {stored:016x}, the data give {self.crc:016x}", self.pos
+            )
         self.pos += 8
         self.state = 3
         return FINISHED
@@ -354,7 +360,9 @@ class RdbWalker:
                 if after < 0:
                     break
                 if self.number != 2:
-                    raise self.corrupt("module aux: the time of its saving has the wrong annotation", at)
+                    raise self.corrupt(
+                        "module aux: the time of its saving has the wrong annotation", at
+                    )
                 after = self.read_length(after)
                 if after < 0:
                     break

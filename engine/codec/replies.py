@@ -102,7 +102,9 @@ class ReplySkimmer:
                     self.total[self.depth] = count
                     self.depth += 1
             else:
-                raise InternalError(f"the target sent bytes that are no reply: {chunk[at : at + 24]!r}")
+                raise InternalError(
+                    f"the target sent bytes that are no reply: {chunk[at : at + 24]!r}"
+                )
             at = line_end + 2
         return self.replies - before
 
@@ -110,7 +112,9 @@ class ReplySkimmer:
         try:
             return int(text)
         except ValueError:
-            raise InternalError(f"the target sent a reply with a bad length: {text[:24]!r}") from None
+            raise InternalError(
+                f"the target sent a reply with a bad length: {text[:24]!r}"
+            ) from None
 
     def note_error(self, text):
         element = -1

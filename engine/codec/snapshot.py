@@ -116,7 +116,9 @@ class SnapshotTranscoder(RdbWalker):
             raise self.corrupt("the RDB ends early", self.end)
 
     def take_block(self):
-        block = Block(data=self.out.take(), replies=self.block_replies, keys=self.block_keys, db=self.db)
+        block = Block(
+            data=self.out.take(), replies=self.block_replies, keys=self.block_keys, db=self.db
+        )
         self.block_replies = 0
         self.block_keys = 0
         return block
@@ -267,7 +269,9 @@ class SnapshotTranscoder(RdbWalker):
             if self.expire_at_ms < 0:
                 self.expire_at_ms = 0
         elif self.op == 253:
-            self.expire_at_ms = 1000 * int.from_bytes(self.window[at : at + 4], "little", signed=True)
+            self.expire_at_ms = 1000 * int.from_bytes(
+                self.window[at : at + 4], "little", signed=True
+            )
             if self.expire_at_ms < 0:
                 self.expire_at_ms = 0
         elif self.op == 248:

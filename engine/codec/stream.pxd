@@ -32,7 +32,9 @@ cdef class StreamTranscoder(CommandReader):
     cdef note_late_key(self, int db, bytes key)
     cdef follow_late_key(self, bytes name)
     cpdef feed(self, bytes chunk, long long received_ms, bint is_late)
-    cpdef set take_late_keys(self)
+    cpdef add_late_keys(self, keys)
+    cpdef list take_late_keys(self, int limit)
+    cpdef release_late_keys(self)
     cpdef next_block(self, bint flush)
     cdef bint is_special(self) noexcept
     cdef bint has_relative_option(self, Py_ssize_t first) noexcept

@@ -166,12 +166,21 @@ class StreamTranscoder(CommandReader):
                     return True
         return False
 
-    def take_late_keys(self):
-        """Return `late_keys` and forget them."""
-        taken = self.late_keys
-        self.late_keys = set()
-        self.has_late_keys = False
+    def add_late_keys(self, keys):
+        """Owe the keys, (db, key) each, a correction: a line before this one could not make it."""
+        self.late_keys.update(keys)
+        self.has_late_keys = bool(self.late_keys)
+
+    def take_late_keys(self, limit):
+        """Take at most `limit` of the late keys; where they move is followed until `release_late_keys`."""
+        taken = []
+        while self.late_keys and len(taken) < limit:
+            taken.append(self.late_keys.pop())
         return taken
+
+    def release_late_keys(self):
+        """Those taken are corrected."""
+        self.has_late_keys = bool(self.late_keys)
 
     def take_special(self):
         """Act on the special command [command, pos); `offset` stands behind it already."""
@@ -360,7 +369,9 @@ class StreamTranscoder(CommandReader):
         if self.has_checkpoint:
             out.put_bytes(b"*14\r\n$4\r\nHSET\r\n")
             out.put_bulk_bytes(self.checkpoint_key)
-            out.put_bytes(b"$6\r\nformat\r\n$1\r\n1\r\n$5\r\nphase\r\n$6\r\nstream\r\n$5\r\nepoch\r\n")
+            out.put_bytes(
+                b"$6\r\nformat\r\n$1\r\n1\r\n$5\r\nphase\r\n$6\r\nstream\r\n$5\r\nepoch\r\n"
+            )
             out.put_bulk_number(self.epoch)
             out.put_bytes(b"$6\r\nreplid\r\n")
             out.put_bulk_bytes(self.replid)

@@ -66,8 +66,10 @@ class LateExpiry:
         now_ms = moment[0] * 1000 + moment[1] // 1000
         commands = []
         for (db, name), left in zip(keys, answers[1::2], strict=True):
-            if left >= 0:  # -1: no expiry, -2: no key; the stream has said or will say so
+            if left >= 0:
                 commands += [encode("SELECT", db), encode("PEXPIREAT", name, now_ms + left)]
+            elif left == -2:  # no key: the source's DEL of an expired one may still be to come
+                commands += [encode("SELECT", db), encode("DEL", name)]
         self.corrected += len(commands) // 2
         data = b"".join([*commands, encode("SELECT", 0)])
         block = Block(data=data, replies=len(commands) + 1)

@@ -18,6 +18,7 @@ PARTIAL_BLOCKS_INFLIGHT = 4
 class StreamPhase:
     """Replays until `is_done` says so or the spool ends.
 
+    owed_expiries: keys that the line before this one could not give their true expiry any more.
     getack_offset: stream offset behind the newest REPLCONF GETACK, -1 before the first. db: selected at the
     source at the last offset taken.
     """
@@ -31,14 +32,16 @@ class StreamPhase:
         is_done: Callable[[], bool],
         late_expiry: LateExpiry,
         is_late: Callable[[], bool],
+        owed_expiries: set[tuple[int, bytes]],
     ) -> None:
         self._spool = spool
         self._delivery = delivery
         self._transcoder = StreamTranscoder(plan)
+        self._transcoder.add_late_keys(owed_expiries)
         self._is_done = is_done
         self._late_expiry = late_expiry
         self._is_late = is_late
-        self._late_keys: list[tuple[int, bytes]] = []
+        self._asked_keys: list[tuple[int, bytes]] = []
         self._correction: Correction | None = None
         self._received_seconds = time.monotonic()
 
@@ -60,7 +63,12 @@ class StreamPhase:
     @property
     def owes_corrections(self) -> bool:
         """Whether keys are in the target with an expiry that is still to be put right (see late_expiry.py)."""
-        return bool(self._correction or self._late_keys or self._transcoder.late_keys)
+        return bool(self._asked_keys or self._transcoder.late_keys)
+
+    @property
+    def owed_expiries(self) -> set[tuple[int, bytes]]:
+        """The keys concerned, (db, key) each."""
+        return self._transcoder.late_keys.union(self._asked_keys)
 
     @property
     def is_at_boundary(self) -> bool:
@@ -123,23 +131,27 @@ class StreamPhase:
         the correction goes out, then the rest.
         """
         transcoder = self._transcoder
-        if self._correction is None:
-            if not self._late_keys and transcoder.late_keys and not self._is_late():
-                self._late_keys = list(transcoder.take_late_keys())
-            if not self._late_keys or not self.is_at_boundary:
+        correction = self._correction
+        if correction is None:
+            if not transcoder.late_keys or self._is_late() or not self.is_at_boundary:
                 return False
-            some = self._late_keys[:KEYS_AT_ONCE]
-            del self._late_keys[:KEYS_AT_ONCE]
-            self._correction = await self._late_expiry.ask(some)
-            if self._correction is not None:
-                transcoder.pause_at = self._correction.offset
-            return self._correction is not None
-        if transcoder.offset < self._correction.offset or not self.is_at_boundary:
+            self._asked_keys = transcoder.take_late_keys(KEYS_AT_ONCE)
+            self._correction = await self._late_expiry.ask(self._asked_keys)
+            if self._correction is None:  # the source does not say: these stay as they are
+                self._asked_keys = []
+                transcoder.release_late_keys()
+                return False
+            transcoder.pause_at = self._correction.offset
+            return True
+        if transcoder.offset < correction.offset or not self.is_at_boundary:
             return False
         await self._send_open_block()
-        await self._delivery.send(self._correction.block, time.monotonic())
+        await self._delivery.send(correction.block, time.monotonic())
+        await self._delivery.drain()  # not sent again by anyone: owed until the target has it
         self._correction = None
+        self._asked_keys = []
         transcoder.pause_at = -1
+        transcoder.release_late_keys()
         await self._send_full_blocks(time.monotonic())
         return True
 

@@ -36,6 +36,7 @@ from engine.target.replies import ReplyPolicy
 log = structlog.get_logger("engine.line")
 
 BEAT_SECONDS = 1.0
+CORRECTION_SECONDS = 5.0  # half of what a graceful stop may take
 
 
 class Line:
@@ -68,6 +69,7 @@ class Line:
         self._epoch = 0
         self._source_clock_ms = 0
         self._is_stopping = False
+        self._stop_deadline = 0.0
         self._goal_offset: int | None = None
         self._tells_offset = False
         self._acknowledged_offset = -1
@@ -78,10 +80,13 @@ class Line:
     def stop(self) -> None:
         """Finish what is in flight, keep the checkpoint, then `run` returns.
 
-        What waits in the spool is dropped: the source still has it.
+        What waits in the spool is dropped: the source still has it. Only expiries that are still to be put
+        right get a moment more (see late_expiry.py).
         """
         self._is_stopping = True
-        if self._link is not None:
+        if self._owes_corrections:
+            self._stop_deadline = time.monotonic() + CORRECTION_SECONDS
+        elif self._link is not None:
             self._link.stop_reading()
             self._link.spool.discard()
 
@@ -159,6 +164,7 @@ class Line:
                 f"the source {settings.source.address} is a cluster node, and this version migrates standalone servers",
                 hint="one node holds only its own slots; cluster sources need a later version",
             )
+        self._tells_offset = facts.offset >= 0
         capabilities = await probe_target(settings.target, settings.target_link)
         checkpoint = await read_checkpoint(settings.target, settings.target_link, self._key)
         self._capabilities = capabilities
@@ -231,6 +237,7 @@ class Line:
         stats.applied_offset = position.offset
         stats.source_offset = position.offset  # maybe another history: the old offset says nothing
         stats.keys_applied = 0
+        stats.owed_expiries = set()
         stats.snapshot_is_applied = False
         # From the first key on the old checkpoint would be a lie.
         await self._write_checkpoint(snapshot_fields(position.replid, self._epoch))
@@ -261,9 +268,7 @@ class Line:
         assert link is not None
         self._on_phase(TaskState.STREAM)
         if self._settings.exit_when_synced:
-            newest = await watch.ask_offset()
-            self._goal_offset = max(newest, link.read_offset)
-            self._tells_offset = newest >= 0
+            self._goal_offset = max(await watch.ask_offset(), link.read_offset)
             log.info("stream.goal", offset=self._goal_offset)
         plan = StreamPlan(
             checkpoint_key=self._key,
@@ -283,11 +288,13 @@ class Line:
             is_done=self._is_done,
             late_expiry=late_expiry,
             is_late=lambda: link.is_late,
+            owed_expiries=self._stats.owed_expiries,
         )
         self._stream = stream
         try:
             await stream.run()
         finally:
+            self._stats.owed_expiries = stream.owed_expiries
             await late_expiry.close()
         applied = Position(position.replid, self._stats.applied_offset)
         if stream.is_at_boundary:
@@ -307,17 +314,24 @@ class Line:
         flat = [text for pair in fields.items() for text in pair]
         await self._delivery.send_own(encode("HSET", self._key, *flat))
 
+    @property
+    def _owes_corrections(self) -> bool:
+        # Lateness ends with an answer to INFO; without permission for it there is none to wait for.
+        return self._stream is not None and self._tells_offset and self._stream.owes_corrections
+
     def _is_done(self) -> bool:
         if self._is_stopping:
-            return True
+            return not self._owes_corrections or time.monotonic() >= self._stop_deadline
         if self._goal_offset is None or self._stats.applied_offset < self._goal_offset:
             return False
-        # Lateness ends with an answer to INFO; without permission for it there is none to wait for.
-        return self._stream is None or not (self._tells_offset and self._stream.owes_corrections)
+        return not self._owes_corrections
 
     def _on_applied(self, offset: int) -> None:
         """A source that asked for an acknowledgement (WAIT) gets it as soon as it is true."""
-        if self._stream is not None and self._acknowledged_offset < self._stream.getack_offset <= offset:
+        if (
+            self._stream is not None
+            and self._acknowledged_offset < self._stream.getack_offset <= offset
+        ):
             self._acknowledge()
         if self._link is not None and self._goal_offset is not None and offset >= self._goal_offset:
             self._link.spool.wake()
@@ -344,13 +358,16 @@ class Line:
                 self._acknowledge()
             self._delivery.check_silence()
             if link.is_reading and link.seconds_silent > limit:
-                link.fail(SourceLinkLost(f"the source sent nothing for {link.seconds_silent:.0f} s"))
+                link.fail(
+                    SourceLinkLost(f"the source sent nothing for {link.seconds_silent:.0f} s")
+                )
             await asyncio.sleep(BEAT_SECONDS)
 
     async def _watch_source(self, watch: SourceWatch, link: ReplicaLink) -> None:
         """Once a second: ask the source how far it is, the lag that bytes in our hands cannot show."""
         while True:
             offset = await watch.ask_offset()
+            self._tells_offset = offset >= 0
             self._stats.source_offset = max(self._stats.source_offset, offset)
             if link.framing is None or link.framing.is_complete:
                 link.note_source_offset(offset)

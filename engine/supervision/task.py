@@ -78,7 +78,10 @@ class Task:
                 if self._stop.is_set():
                     log.warning("line.failed_while_stopping", error=str(error))
                     break
-                if after_error(error, self.settings.resume_mode, has_run=self._has_run) is Decision.STOP:
+                if (
+                    after_error(error, self.settings.resume_mode, has_run=self._has_run)
+                    is Decision.STOP
+                ):
                     self._fail(error)
                     raise
                 attempt = 1 if self._line_ran() else attempt + 1
@@ -184,4 +187,3 @@ class Task:
         else:
             share = 0.0
         return round(min(share * 100, 99.9), 2)
-

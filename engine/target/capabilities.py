@@ -142,7 +142,11 @@ async def _probe(client: Redis, endpoint: Endpoint) -> Capabilities:
     clock_offset_ms = round(seconds * 1000 + microseconds / 1000 - (before + after) * 500)
     name = str(info.get("server_name", "redis"))
     text = str(info.get("valkey_version") or info.get("redis_version", "0"))
-    major, minor, patch = (*(int("0" + "".join(filter(str.isdigit, p))) for p in text.split(".")), 0, 0)[:3]
+    major, minor, patch = (
+        *(int("0" + "".join(filter(str.isdigit, p))) for p in text.split(".")),
+        0,
+        0,
+    )[:3]
     compatible = str(info.get("redis_version", "0")).split(".")
     level = (int(compatible[0]), int(compatible[1]) if len(compatible) > 1 else 0)
     return Capabilities(
@@ -157,7 +161,9 @@ async def _probe(client: Redis, endpoint: Endpoint) -> Capabilities:
         clock_offset_ms=clock_offset_ms,
         # Redis 8 has lines like db0_distrib_strings_sizes as well.
         key_count=sum(
-            int(db["keys"]) for name, db in info.items() if name.startswith("db") and name[2:].isdigit()
+            int(db["keys"])
+            for name, db in info.items()
+            if name.startswith("db") and name[2:].isdigit()
         ),
     )
 

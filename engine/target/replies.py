@@ -25,7 +25,9 @@ _HINTS = {
 
 
 # Errors by which a script fails here although it did not at the source.
-_OF_THE_TARGET = frozenset({"OOM", "READONLY", "NOPERM", "MISCONF", "NOREPLICAS", "LOADING", "NOSCRIPT"})
+_OF_THE_TARGET = frozenset(
+    {"OOM", "READONLY", "NOPERM", "MISCONF", "NOREPLICAS", "LOADING", "NOSCRIPT"}
+)
 
 
 @dataclass(frozen=True, slots=True)

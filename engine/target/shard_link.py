@@ -190,7 +190,9 @@ class ShardLink(asyncio.Protocol):
         silent = time.monotonic() - self._heard_at
         if self._inflight and silent >= self._settings.reply_timeout_seconds:
             self._fail(
-                TargetLinkLost(f"the target {self._endpoint.address} sent no reply for {silent:.0f} s")
+                TargetLinkLost(
+                    f"the target {self._endpoint.address} sent no reply for {silent:.0f} s"
+                )
             )
 
     def close(self) -> None:

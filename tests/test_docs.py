@@ -1,0 +1,114 @@
+"""The documents say what is so."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+import typer
+
+from engine.control import exit_status
+from engine.control.cli import app
+
+ROOT = Path(__file__).parent.parent
+README, OPERATIONS, ARCHITECTURE = (
+    ROOT / f"{name}.md" for name in ("README", "OPERATIONS", "ARCHITECTURE")
+)
+USER_DOCUMENTS = pytest.mark.parametrize("path", [README, OPERATIONS], ids=lambda it: it.name)
+STATUSES = {
+    exit_status.DONE,
+    exit_status.USAGE,
+    exit_status.REFUSED,
+    exit_status.FAILED,
+    exit_status.INTERRUPTED,
+}
+
+
+def documents() -> list[Path]:
+    return sorted(
+        path
+        for path in ROOT.rglob("*.md")
+        if not any(part[0] == "." or part == "build" for part in path.relative_to(ROOT).parts)
+    )
+
+
+def options() -> set[str]:
+    """Every option of every command of `redis-ferry`."""
+    group = typer.main.get_command(app)
+    assert isinstance(group, click.Group) or hasattr(group, "commands")
+    return {"--help", "--version"} | {
+        name for command in group.commands.values() for it in command.params for name in it.opts
+    }
+
+
+@USER_DOCUMENTS
+def test_every_option_that_is_named_exists(path: Path) -> None:
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*[a-z]", path.read_text()))
+
+    assert named
+    assert named - options() == set()
+
+
+@USER_DOCUMENTS
+def test_every_exit_status_is_one_there_is(path: Path) -> None:
+    text = path.read_text()
+    listed = re.search(r"Exit status[:\n]\s*(.+?)(?:\n\n|\n#|\Z)", text, re.DOTALL)
+
+    assert listed is not None
+    # A status stands at the start of its item: "0 done · 2 usage", "0 done, 2 usage".
+    assert set(map(int, re.findall(r"(?:^|[,·]|\n)\s*(\d+) ", listed[1]))) == STATUSES
+    assert set(map(int, re.findall(r"\bexit (\d+)", text))) <= STATUSES
+
+
+def named_paths(text: str) -> Iterator[str]:
+    """What stands in backticks and looks like a file or folder of ours; `b.py` behind `a/b.py` is a/b.py."""
+    folder = ""
+    for line in text.splitlines():
+        for name in re.findall(r"`([\w./-]+(?:\.py|\.md|/))`", line):
+            if "/" in name:
+                folder = name.rsplit("/", 1)[0]
+                yield name
+            elif (ROOT / name).exists() or not line.startswith("|"):
+                continue  # prose names files that stand beside the one it has just named
+            else:
+                yield f"{folder}/{name}"
+
+
+def test_every_file_and_folder_of_the_map_exists() -> None:
+    named = list(named_paths(ARCHITECTURE.read_text()))
+
+    assert len(named) > 15
+    missing = [it for it in named if not any((ROOT / at / it).exists() for at in ("", "engine"))]
+    assert missing == []
+
+
+def test_every_room_of_the_engine_is_on_the_map() -> None:
+    text = ARCHITECTURE.read_text()
+    rooms = [it.parent.name for it in (ROOT / "engine").glob("*/__init__.py")]
+
+    assert [name for name in rooms if f"`engine/{name}/`" not in text] == []
+
+
+@pytest.mark.parametrize("path", documents(), ids=lambda it: str(it.relative_to(ROOT)))
+def test_every_link_within_the_project_leads_somewhere(path: Path) -> None:
+    text = re.sub(r"^```.*?^```", "", path.read_text(), flags=re.DOTALL | re.MULTILINE)
+    targets = re.findall(r"\]\(([^)\s]+)\)", text)
+
+    broken = []
+    for target in targets:
+        name, _, anchor = target.partition("#")
+        if re.match(r"[a-z]+:", target):
+            continue
+        file = path.parent / name if name else path
+        if not file.exists() or (anchor and anchor not in anchors(file)):
+            broken.append(target)
+    assert broken == []
+
+
+def anchors(path: Path) -> set[str]:
+    """The anchors that GitHub makes of the headings."""
+    headings = re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", it.lower()).replace(" ", "-") for it in headings}
