@@ -49,7 +49,8 @@ def control_client(endpoint: Endpoint, *, timeout_seconds: float) -> Redis:
 def raise_if_cancelled() -> None:
     """Raise the cancellation that redis-py lost.
 
-    It sends through asyncio.wait_for, which in Python 3.11 swallows one that comes in the moment of success.
+    It sends through asyncio.wait_for, which in Python 3.11 swallows one that comes in the moment of success or
+    failure. So both ways of a call whose errors are not passed on end here.
     """
     task = asyncio.current_task()
     if task is not None and task.cancelling():

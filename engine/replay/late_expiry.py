@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 
 from engine.codec.block import Block
 from engine.codec.command_text import encode
-from engine.control_client import control_client
+from engine.control_client import control_client, raise_if_cancelled
 from engine.endpoint import Endpoint
 from engine.settings import SourceSettings
 
@@ -54,6 +54,7 @@ class LateExpiry:
         try:
             info, moment, *answers = await pipe.execute()
         except (RedisError, OSError) as error:
+            raise_if_cancelled()
             self.failed += len(keys)
             log.warning(
                 "expiry.not_corrected",
@@ -63,6 +64,7 @@ class LateExpiry:
                 remedy="permit MULTI, INFO, TIME, SELECT and PTTL to the source's user",
             )
             return None
+        raise_if_cancelled()
         now_ms = moment[0] * 1000 + moment[1] // 1000
         commands = []
         for (db, name), left in zip(keys, answers[1::2], strict=True):

@@ -81,6 +81,7 @@ class SourceWatch:
         try:
             info = await self._client.info()
         except (RedisError, OSError) as error:
+            raise_if_cancelled()
             log.debug("source.info_failed", error=str(error))
             return SourceFacts("", -1, is_cluster=False)
         raise_if_cancelled()
@@ -97,6 +98,7 @@ class SourceWatch:
         try:
             info = await self._client.info("replication")
         except (RedisError, OSError) as error:
+            raise_if_cancelled()
             log.debug("source.info_failed", error=str(error))
             return -1
         raise_if_cancelled()
@@ -107,5 +109,6 @@ class SourceWatch:
         try:
             seconds, microseconds = await self._client.time()
         except (RedisError, OSError):
+            raise_if_cancelled()
             return 0
         return round(seconds * 1000 + microseconds / 1000 - (before + time.time()) * 500)

@@ -17,6 +17,7 @@ from engine.checkpoint.checkpoint import checkpoint_key, snapshot_fields, stream
 from engine.checkpoint.store import read_checkpoint
 from engine.codec.command_text import encode
 from engine.codec.plan import SnapshotPlan, StreamPlan
+from engine.control_client import raise_if_cancelled
 from engine.errors import EngineError, SourceLinkLost, SourceRefused
 from engine.position import Position
 from engine.replay.delivery import Delivery
@@ -167,6 +168,7 @@ class Line:
         self._tells_offset = facts.offset >= 0
         capabilities = await probe_target(settings.target, settings.target_link)
         checkpoint = await read_checkpoint(settings.target, settings.target_link, self._key)
+        raise_if_cancelled()
         self._capabilities = capabilities
         self._epoch = 1 if checkpoint is None else checkpoint.epoch + 1
         resume_from = None

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import structlog
 
+from engine.control_client import raise_if_cancelled
 from engine.errors import EngineError
 from engine.replay.token_bucket import TokenBucket
 from engine.settings import TaskSettings
@@ -139,6 +140,9 @@ class Task:
         self._line = line
         try:
             await line.run()
+        except EngineError:
+            raise_if_cancelled()
+            raise
         finally:
             self._wrote = self._wrote or line.wrote_to_target
             self._is_resumed = self._is_resumed or line.is_resumed

@@ -73,6 +73,7 @@ class World:
     async def is_caught_up(self, run: Run) -> None:
         """The target has everything that the source has now."""
         await run.reaches_offset(offset_of(self.source))
+        await run.reaches(lambda: not owes_corrections(run), "no expiry is to be corrected")
 
 
 def links_of(target: RunningServer) -> list[int]:
@@ -129,7 +130,6 @@ async def following(world: World) -> AsyncIterator[tuple[Run, Writing]]:
     async with running(world.settings) as run, writing(world.source.endpoint, rate=RATE) as load:
         await run.reaches(lambda: run.task.state is TaskState.STREAM, "the stream phase")
         await load.has_written(500)
-        await run.reaches(lambda: not owes_corrections(run), "no expiry is to be corrected")
         yield run, load
     assert asyncio.all_tasks() <= before
 
