@@ -64,6 +64,7 @@ class Rate:
 class LineStats:
     """One line's counters. Offsets in stream bytes; `*_applied` is what the target has confirmed."""
 
+    epoch: int = 0  # of the line's last run that wrote to the target
     source_offset: int = 0
     read_offset: int = 0
     applied_offset: int = 0

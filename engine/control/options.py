@@ -33,6 +33,9 @@ ENV_PREFIX = "REDIS_FERRY_"
 QUOTE_LIMIT = 60  # characters of a wrong value that an error shows
 TASK_ID = r"[A-Za-z0-9._-]{1,64}"
 
+# Read by setup.py; an image or a CI job may leave them set.
+BUILD_VARIABLES = frozenset({f"{ENV_PREFIX}REQUIRE_COMPILED", f"{ENV_PREFIX}SKIP_COMPILED"})
+
 # Kubernetes puts the addresses of a namespace's services into every pod's environment; a Service
 # called `redis-ferry` or `redis-ferry-…` gives names with our prefix that nobody wrote on purpose.
 _KUBERNETES_SERVICE = re.compile(
@@ -245,7 +248,7 @@ def _refuse_unknown_variables(environment: Mapping[str, str]) -> None:
     for name in sorted(environment):
         if not name.upper().startswith(ENV_PREFIX) or _KUBERNETES_SERVICE.fullmatch(name):
             continue
-        if name not in known:
+        if name not in known and name not in BUILD_VARIABLES:
             raise ConfigError(
                 f"unknown environment variable {name}",
                 hint=f"did you mean {_nearest(name.upper(), known)}?",

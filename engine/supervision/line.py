@@ -18,7 +18,7 @@ from engine.checkpoint.store import read_checkpoint
 from engine.codec.command_text import encode
 from engine.codec.plan import SnapshotPlan, StreamPlan
 from engine.control_client import raise_if_cancelled
-from engine.errors import EngineError, SourceLinkLost, SourceRefused
+from engine.errors import EngineError, InternalError, SourceLinkLost, SourceRefused
 from engine.position import Position
 from engine.replay.delivery import Delivery
 from engine.replay.late_expiry import LateExpiry
@@ -30,6 +30,7 @@ from engine.source.facts import SourceWatch
 from engine.source.handshake import FullResync
 from engine.source.replica_link import ReplicaLink
 from engine.stats import LineStats
+from engine.supervision.background import Background
 from engine.supervision.states import TaskState
 from engine.target.capabilities import Capabilities, probe_target
 from engine.target.replies import ReplyPolicy
@@ -66,7 +67,7 @@ class Line:
         )
         self._link: ReplicaLink | None = None
         self._stream: StreamPhase | None = None
-        self._background: tuple[asyncio.Task[None], ...] = ()
+        self._background = Background(self._on_background_failed)
         self._epoch = 0
         self._source_clock_ms = 0
         self._is_stopping = False
@@ -135,8 +136,6 @@ class Line:
                 settings.source, timeout_seconds=settings.source_link.connect_timeout_seconds
             ) as watch:
                 await self._run_with(watch)
-        except BaseExceptionGroup as group:
-            raise group.exceptions[0] from None
         finally:
             self.observe()
             self._delivery.close()
@@ -144,16 +143,14 @@ class Line:
                 self._link.close()
 
     async def _run_with(self, watch: SourceWatch) -> None:
-        async with asyncio.TaskGroup() as group:
-            start = await self._connect_and_take_position(watch, group)
+        try:
+            start = await self._connect_and_take_position(watch)
             if start is not None and not self._is_stopping:
                 await self._follow_stream(watch, *start)
-            for task in self._background:
-                task.cancel()
+        finally:
+            await self._background.end()
 
-    async def _connect_and_take_position(
-        self, watch: SourceWatch, group: asyncio.TaskGroup
-    ) -> tuple[Position, int] | None:
+    async def _connect_and_take_position(self, watch: SourceWatch) -> tuple[Position, int] | None:
         """Connect both sides; return where the stream starts and its database.
 
         None if there is no stream to follow.
@@ -167,7 +164,14 @@ class Line:
             )
         self._tells_offset = facts.offset >= 0
         capabilities = await probe_target(settings.target, settings.target_link)
-        checkpoint = await read_checkpoint(settings.target, settings.target_link, self._key)
+        prefix = f"redis-ferry:{settings.task_id}:0:"
+        checkpoint = await read_checkpoint(
+            settings.target,
+            settings.target_link,
+            self._key,
+            known_epoch=self._stats.epoch,
+            connection_prefix=prefix,
+        )
         raise_if_cancelled()
         self._capabilities = capabilities
         self._epoch = 1 if checkpoint is None else checkpoint.epoch + 1
@@ -177,7 +181,7 @@ class Line:
         await self._delivery.open(
             settings.target,
             settings.target_link,
-            client_name=f"redis-ferry:{settings.task_id}:0:{self._epoch}",
+            client_name=f"{prefix}{self._epoch}",
             policy=ReplyPolicy(skip_existing=settings.on_conflict is ConflictPolicy.SKIP),
         )
         self._link, verdict = await ReplicaLink.open(
@@ -200,10 +204,8 @@ class Line:
         self._source_clock_ms = facts.clock_offset_ms
         if self._is_stopping:
             return None
-        self._background = (
-            group.create_task(self._beat(self._link), name="beat"),
-            group.create_task(self._watch_source(watch, self._link), name="watch-source"),
-        )
+        self._background.start(self._beat(self._link), name="beat")
+        self._background.start(self._watch_source(watch, self._link), name="watch-source")
         if isinstance(verdict, FullResync):
             self._log_full_resync(verdict.position, resume_from)
             self._stats.full_resyncs += 1
@@ -216,6 +218,8 @@ class Line:
         self._stats.applied_offset = resume_from.offset
         self.is_resumed = True
         self._link.start_stream_at(resume_from.offset)
+        self._stats.epoch = self._epoch
+        await self._write_checkpoint(stream_fields(resume_from, checkpoint.db, self._epoch))
         return Position(verdict.replid, resume_from.offset), checkpoint.db
 
     def _log_full_resync(self, position: Position, resume_from: Position | None) -> None:
@@ -242,6 +246,7 @@ class Line:
         stats.owed_expiries = set()
         stats.snapshot_is_applied = False
         # From the first key on the old checkpoint would be a lie.
+        self._stats.epoch = self._epoch
         await self._write_checkpoint(snapshot_fields(position.replid, self._epoch))
         plan = SnapshotPlan(
             target_rdb_version=capabilities.rdb_version,
@@ -342,6 +347,11 @@ class Line:
         """The replay may be waiting for the source: it must hear of it now, not with the next bytes."""
         if self._link is not None:
             self._link.spool.end(error)
+
+    def _on_background_failed(self, error: BaseException) -> None:
+        log.error("line.background_failed", error=repr(error))
+        if self._link is not None:
+            self._link.fail(InternalError(f"a task beside the line failed: {error!r}"))
 
     def _acknowledge(self) -> None:
         if self._link is not None and self._link.acknowledges:
