@@ -231,9 +231,9 @@ def _report(
         ("keys", f"{moments.snapshot_keys:,} in the snapshot, {comparison.keys_target:,} compared"),
         ("bytes", f"{byte_count(last.bytes_applied)} applied"),
         ("snapshot", f"{snapshot_seconds:.1f} s, {moments.snapshot_keys / snapshot_seconds:,.0f} keys/s"),
-        ("stream", f"{last.commands_applied:,} commands applied of {written:,} written by clients"),
+        ("stream", f"{last.commands_applied:,} commands applied; clients wrote {written:,} from before the snapshot on"),
         ("lag", f"p50 {last.apply_lag_p50_seconds * 1000:.1f} ms, p99 {last.apply_lag_p99_seconds * 1000:.1f} ms,"
-                f" 0 bytes {max(caught_up_at - moments.stream_at, 0):.1f} s after the snapshot"),
+                f" 0 bytes at the end ({max(caught_up_at - moments.stream_at, 0):.1f} s of stream)"),
         ("differences", str(comparison.total_differences)),
         ("seconds", f"{seconds:.1f} in all"),
     )  # fmt: skip
