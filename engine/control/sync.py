@@ -76,7 +76,7 @@ async def run_sync(options: SyncOptions) -> int:
         log.warning(
             "codec.interpreted",
             message="the codec runs uncompiled: same results, some twenty times slower; "
-            "install a C compiler and reinstall redis-ferry",
+            "install a C compiler and Python's headers (python3-dev), then reinstall redis-ferry",
         )
     task = Task(settings)
     interruption = Interruption(task, settings.stop_timeout_seconds)
