@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import signal
 
 pytest_plugins = ["tests.fix_servers"]
+
+# A shell starts background jobs with SIGINT ignored, and children would inherit that: Ctrl-C tests need it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header() -> list[str]:

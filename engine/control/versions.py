@@ -27,7 +27,11 @@ def _codec() -> str:
         codec = importlib.import_module("engine.codec")
     except ImportError as error:
         return f"not usable: {error}"
-    form = "compiled" if codec.COMPILED else "interpreted: slow, install a C compiler and python3-dev, then reinstall"
+    form = (
+        "compiled"
+        if codec.COMPILED
+        else "interpreted: slow, install a C compiler and python3-dev, then reinstall"
+    )
     # The codec names the RDB versions it reads, once it does.
     rdb_versions = getattr(codec, "RDB_VERSIONS", None)
     return f"{form}; reads RDB versions {rdb_versions}" if rdb_versions else form
