@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 
 from engine.endpoint import Endpoint
 
@@ -37,11 +38,27 @@ class ResumeMode(StrEnum):
     MANUAL = "manual"
 
 
+class DeliveryMode(StrEnum):
+    """How often a write may reach the target when something breaks."""
+
+    EXACTLY_ONCE = "exactly-once"  # each block is a transaction that carries its checkpoint
+    AT_LEAST_ONCE = "at-least-once"  # no transactions; a crash repeats up to a second of writes
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpoolSettings:
-    """The buffer between the replica link and the replay."""
+    """The buffer between the replica link and the replay.
+
+    memory_bytes: received and not yet replayed, before it goes to disk. tail_bytes: of what is applied, kept
+    in memory for a target that loses its last writes. disk_bytes: most that the files may hold.
+    directory: the task's own folder on this machine; None: no disk is used.
+    """
 
     memory_bytes: int = 32 * MIB
+    tail_bytes: int = 16 * MIB
+    disk_bytes: int = 16 * GIB
+    segment_bytes: int = 64 * MIB
+    directory: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +95,7 @@ class TaskSettings:
     bandwidth_limit_bytes_per_second: int | None = None  # None: no limit
     on_conflict: ConflictPolicy = ConflictPolicy.REPLACE
     resume_mode: ResumeMode = ResumeMode.AUTO
+    delivery: DeliveryMode = DeliveryMode.EXACTLY_ONCE
     spool: SpoolSettings = field(default_factory=SpoolSettings)
     source_link: SourceSettings = field(default_factory=SourceSettings)
     target_link: TargetSettings = field(default_factory=TargetSettings)

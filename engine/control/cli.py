@@ -185,24 +185,48 @@ def sync(  # noqa: PLR0913, PLR0917 - one parameter an option
             "Default: no limit.",
         ),
     ] = None,
-    spool_memory_mb: Annotated[
+    delivery: Annotated[
         str | None,
         typer.Option(
-            metavar="8..65536",
-            rich_help_panel=_PACE,
-            help="Memory for what has been received and is not applied yet. Default: 32.",
+            metavar="exactly-once|at-least-once",
+            rich_help_panel=_WHAT,
+            help="at-least-once: no transactions on the target, for targets that refuse them; a crash "
+            "then repeats up to a second of writes. Default: exactly-once.",
         ),
     ] = None,
     spool_dir: Annotated[
         str | None,
         typer.Option(
-            metavar="FOLDER", rich_help_panel=_PACE, help="Spool on disk; not in this version yet."
+            metavar="FOLDER",
+            rich_help_panel=_PACE,
+            help="Where what does not fit into memory waits, and where a crashed run's rest is found. "
+            "Default: ~/.local/state/redis-ferry.",
         ),
     ] = None,
     spool_disk_gb: Annotated[
         str | None,
         typer.Option(
-            metavar="GB", rich_help_panel=_PACE, help="Size of that spool; not in this version yet."
+            metavar="0..65536",
+            rich_help_panel=_PACE,
+            help="Most gigabytes of it on disk; then the source has to wait. Default: 16.",
+        ),
+    ] = None,
+    spool_memory_mb: Annotated[
+        str | None,
+        typer.Option(
+            metavar="8..65536",
+            rich_help_panel=_PACE,
+            help="Memory for what has been received and is not applied yet; more goes to disk. "
+            "Default: 32.",
+        ),
+    ] = None,
+    spool_tail_mb: Annotated[
+        str | None,
+        typer.Option(
+            metavar="0..65536",
+            rich_help_panel=_PACE,
+            help="Memory for what has just been applied, in case the target loses its last writes. "
+            "Default: 16.",
         ),
     ] = None,
     task_id: Annotated[

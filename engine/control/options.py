@@ -25,13 +25,23 @@ from pydantic_settings import (
 
 from engine.control.choices import LogFormat, LogLevel, ProgressMode
 from engine.control.option_files import check_certificates, read_password, read_toml
+from engine.control.state_folder import default_spool_dir, task_folder
 from engine.endpoint import Endpoint, Role, TlsSettings, parse_endpoint
 from engine.errors import ConfigError
-from engine.settings import MIB, ConflictPolicy, Method, ResumeMode, SpoolSettings, TaskSettings
+from engine.settings import (
+    GIB,
+    MIB,
+    ConflictPolicy,
+    DeliveryMode,
+    Method,
+    ResumeMode,
+    SpoolSettings,
+    TaskSettings,
+)
 
 ENV_PREFIX = "REDIS_FERRY_"
 QUOTE_LIMIT = 60  # characters of a wrong value that an error shows
-TASK_ID = r"[A-Za-z0-9._-]{1,64}"
+TASK_ID = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}"  # also the name of a folder
 
 # Read by setup.py; an image or a CI job may leave them set.
 BUILD_VARIABLES = frozenset({f"{ENV_PREFIX}REQUIRE_COMPILED", f"{ENV_PREFIX}SKIP_COMPILED"})
@@ -82,9 +92,11 @@ class SyncValues(BaseSettings):
     on_conflict: ConflictPolicy = ConflictPolicy.REPLACE
     resume_mode: ResumeMode = ResumeMode.AUTO
     task_id: Annotated[str, Field(pattern=f"^{TASK_ID}$")] | None = None
+    delivery: DeliveryMode = DeliveryMode.EXACTLY_ONCE
     spool_memory_mb: Annotated[_Integer, Field(ge=8, le=65536)] = 32
+    spool_tail_mb: Annotated[_Integer, Field(ge=0, le=65536)] = 16
     spool_dir: Path | None = None
-    spool_disk_gb: _Integer | None = None
+    spool_disk_gb: Annotated[_Integer, Field(ge=0, le=65536)] = 16
     progress: ProgressMode = ProgressMode.AUTO
     log_level: LogLevel = LogLevel.INFO
     log_format: LogFormat = LogFormat.TEXT
@@ -117,10 +129,12 @@ _ALLOWED = {
     "bandwidth_limit_mb": "an integer from 1 to 10240 (1 MB is 1,048,576 bytes)",
     "on_conflict": "replace, skip or fail",
     "resume_mode": "auto or manual",
-    "task_id": "1 to 64 letters, digits, dots, underscores or hyphens",
+    "task_id": "1 to 64 letters, digits, dots, underscores or hyphens, the first a letter, digit or underscore",
     "spool_memory_mb": "an integer from 8 to 65536",
+    "delivery": "exactly-once or at-least-once",
+    "spool_tail_mb": "an integer from 0 to 65536",
     "spool_dir": "the path of a folder",
-    "spool_disk_gb": "an integer",
+    "spool_disk_gb": "an integer from 0 to 65536 (0: no spool on disk)",
     "progress": "auto, plain, json or none",
     "log_level": "debug, info, warning or error",
     "log_format": "text or json",
@@ -155,7 +169,6 @@ def read_options(flags: Mapping[str, Any], environment: Mapping[str, str]) -> Sy
         _refuse_unknown_keys(table, Path(config))
     given = {name: value for name, value in flags.items() if name != "config" and value is not None}
     values = _merge(given, environment, table, str(config))
-    _refuse_disk_spool(values)
 
     source, source_warnings = _endpoint(values, "source")
     target, target_warnings = _endpoint(values, "target")
@@ -165,8 +178,9 @@ def read_options(flags: Mapping[str, Any], environment: Mapping[str, str]) -> Sy
             hint="give the source first, then the target, as with cp",
         )
     limit_mb = values.bandwidth_limit_mb
+    task_id = values.task_id or derive_task_id(source, target)
     task = TaskSettings(
-        task_id=values.task_id or derive_task_id(source, target),
+        task_id=task_id,
         source=source,
         target=target,
         method=values.method,
@@ -174,7 +188,13 @@ def read_options(flags: Mapping[str, Any], environment: Mapping[str, str]) -> Sy
         bandwidth_limit_bytes_per_second=None if limit_mb is None else limit_mb * MIB,
         on_conflict=values.on_conflict,
         resume_mode=values.resume_mode,
-        spool=SpoolSettings(memory_bytes=values.spool_memory_mb * MIB),
+        delivery=values.delivery,
+        spool=SpoolSettings(
+            memory_bytes=values.spool_memory_mb * MIB,
+            tail_bytes=values.spool_tail_mb * MIB,
+            disk_bytes=values.spool_disk_gb * GIB,
+            directory=task_folder(values.spool_dir or default_spool_dir(environment), task_id),
+        ),
     )
     return SyncOptions(
         task=task,
@@ -188,7 +208,7 @@ def read_options(flags: Mapping[str, Any], environment: Mapping[str, str]) -> Sy
 def derive_task_id(source: Endpoint, target: Endpoint) -> str:
     """Name a task after its two addresses, always alike, so that a second run resumes."""
     digest = hashlib.sha256(os.fsencode(f"{source.address}\n{target.address}")).hexdigest()[:8]
-    return f"{_slug(source.address)}-to-{_slug(target.address)}-{digest}"
+    return f"{_slug(source.address) or 'source'}-to-{_slug(target.address)}-{digest}"
 
 
 def _slug(address: str) -> str:
@@ -273,15 +293,6 @@ def _nearest(name: str, known: Iterable[str]) -> str:
     # cutoff 0: the nearest is always named, however far away it is.
     nearest: list[str] = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.0)
     return nearest[0]
-
-
-def _refuse_disk_spool(values: SyncValues) -> None:
-    for name in ("spool_dir", "spool_disk_gb"):
-        if getattr(values, name) is not None:
-            raise ConfigError(
-                f"{_flag(name)} cannot be used: this version has no spool on disk yet",
-                hint="leave it out; --spool-memory-mb sets the size of the spool in memory",
-            )
 
 
 def _endpoint(values: SyncValues, role: Role) -> tuple[Endpoint, list[str]]:

@@ -30,6 +30,8 @@ OPTIONS = [
     "--spool-dir",
     "--spool-memory-mb",
     "--spool-disk-gb",
+    "--spool-tail-mb",
+    "--delivery",
     "--log-level",
     "--log-format",
     "--source-password-file",

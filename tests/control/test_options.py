@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
+import tempfile
+from pathlib import Path
 
 import pytest
 
 from engine.control.choices import LogFormat, LogLevel, ProgressMode
 from engine.control.options import derive_task_id
+from engine.control.state_folder import default_spool_dir
 from engine.endpoint import Endpoint, parse_endpoint
 from engine.errors import ConfigError
-from engine.settings import MIB, ConflictPolicy, Method, ResumeMode, TaskSettings
+from engine.settings import (
+    GIB,
+    MIB,
+    ConflictPolicy,
+    Method,
+    ResumeMode,
+    SpoolSettings,
+    TaskSettings,
+)
 from tests.control.conftest import URLS, Inputs
 
 SECRET = "s3cr3t"
@@ -21,7 +33,9 @@ def test_defaults_are_those_of_the_settings(inputs: Inputs) -> None:
 
     source, target = Endpoint(host="a"), Endpoint(host="b")
     task_id = derive_task_id(source, target)
-    assert TaskSettings(task_id=task_id, source=source, target=target) == options.task
+    spool = SpoolSettings(directory=default_spool_dir(os.environ) / task_id)
+    expected = TaskSettings(task_id=task_id, source=source, target=target, spool=spool)
+    assert expected == options.task
     assert ProgressMode.AUTO is options.progress
     assert LogLevel.INFO is options.log_level
     assert LogFormat.TEXT is options.log_format
@@ -140,6 +154,10 @@ def test_kubernetes_service_variables_are_ignored(inputs: Inputs, name: str) -> 
         pytest.param("progress", "bar", "auto, plain, json or none", id="progress"),
         pytest.param("log_level", "INFO", "debug, info, warning or error", id="log-level"),
         pytest.param("log_format", "xml", "text or json", id="log-format"),
+        pytest.param("task_id", "..", "1 to 64 letters", id="task-id-parent"),
+        pytest.param("spool_tail_mb", "-1", "from 0 to 65536", id="tail-low"),
+        pytest.param("spool_disk_gb", "x", "from 0 to 65536", id="disk-text"),
+        pytest.param("delivery", "once", "exactly-once or at-least-once", id="delivery"),
         pytest.param("task_id", "a b", "1 to 64 letters", id="task-id-space"),
         pytest.param("task_id", "a\n", "1 to 64 letters", id="task-id-newline"),
         pytest.param("task_id", "a" * 65, "1 to 64 letters", id="task-id-long"),
@@ -212,10 +230,28 @@ def test_missing_file_is_refused(inputs: Inputs) -> None:
         inputs.read({**URLS, "config": str(inputs.folder / "nowhere")})
 
 
-@pytest.mark.parametrize("name", ["spool_dir", "spool_disk_gb"])
-def test_disk_spool_is_refused_with_the_remedy(inputs: Inputs, name: str) -> None:
-    with pytest.raises(ConfigError, match=r"no spool on disk yet.*--spool-memory-mb"):
-        inputs.read({**URLS, name: "5"})
+def test_the_spool_is_in_the_tasks_own_folder(inputs: Inputs) -> None:
+    given = {"spool_dir": "/var/spool/ferry", "spool_disk_gb": "5", "spool_tail_mb": "3"}
+    spool = inputs.read({**URLS, **given, "task_id": "t1"}).task.spool
+
+    assert spool.directory == Path("/var/spool/ferry/t1")
+    assert (spool.disk_bytes, spool.tail_bytes) == (5 * GIB, 3 * MIB)
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({"XDG_STATE_HOME": "/state", "HOME": "/home/u"}, "/state/redis-ferry"),
+        ({"HOME": "/tmp"}, "/tmp/.local/state/redis-ferry"),
+        ({"HOME": "/nowhere"}, f"{tempfile.gettempdir()}/redis-ferry-{os.getuid()}"),
+        ({}, f"{tempfile.gettempdir()}/redis-ferry-{os.getuid()}"),
+    ],
+    ids=["xdg", "home", "no-home", "nothing"],
+)
+def test_the_spool_has_a_folder_without_being_told(
+    environment: dict[str, str], expected: str
+) -> None:
+    assert default_spool_dir(environment) == Path(expected)
 
 
 @pytest.mark.parametrize("role", ["source", "target"])

@@ -1,0 +1,23 @@
+"""Where a task keeps what it needs on this machine: its spool, its list of keys, its control socket."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+
+def default_spool_dir(environment: Mapping[str, str]) -> Path:
+    """`$XDG_STATE_HOME/redis-ferry`, else `~/.local/state/redis-ferry`, else a folder of this user in /tmp."""
+    if state_home := environment.get("XDG_STATE_HOME"):
+        return Path(state_home) / "redis-ferry"
+    home = environment.get("HOME")
+    if home and os.access(home, os.W_OK):
+        return Path(home) / ".local" / "state" / "redis-ferry"
+    return Path(tempfile.gettempdir()) / f"redis-ferry-{os.getuid()}"
+
+
+def task_folder(spool_dir: Path, task_id: str) -> Path:
+    """The folder of one task; absolute, so that it means the same in every working directory."""
+    return spool_dir.absolute() / task_id
