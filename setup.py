@@ -13,6 +13,7 @@ from setuptools import Extension, setup
 COMPILED_MODULES = (
     "command_reader",
     "crc64",
+    "field_times",
     "lzf",
     "out_buffer",
     "packed",

@@ -17,6 +17,12 @@ cdef class SnapshotTranscoder(RdbWalker):
     cdef long long idle_seconds
     cdef int frequency
     cdef bytes key_metadata
+    cdef bytes shifted
+    cdef long long margin_ms
+    cdef public long long horizon_ms
+    cdef public long long margined
+    cdef public set late_hashes
+    cdef public long long late_hashes_lost
     cdef int block_replies
     cdef int block_keys
     cdef public long long keys_read
@@ -30,6 +36,8 @@ cdef class SnapshotTranscoder(RdbWalker):
     cpdef finish(self)
     cdef take_block(self)
     cdef int take_key(self) except -1
+    cdef int take_margin(self) except -1
+    cdef value_with_later_fields(self)
     cdef fill_loadable(self)
     cdef put_select(self)
     cdef int put_key(self) except -1

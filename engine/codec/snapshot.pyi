@@ -10,6 +10,10 @@ class SnapshotTranscoder:
     is_valkey: bool
     aux: dict[bytes, bytes]
     not_carried: dict[str, int]
+    horizon_ms: int
+    margined: int
+    late_hashes: set[tuple[int, bytes]]
+    late_hashes_lost: int
     def __init__(self, plan: SnapshotPlan) -> None: ...
     def feed(self, chunk: bytes) -> None: ...
     @property
