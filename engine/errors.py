@@ -17,6 +17,7 @@ EngineError
 │   ├── TargetLinkLost        the connection broke                                           reconnect
 │   ├── TargetRejected        an error reply to a write; names command, key and offset       exit 4
 │   └── UnsupportedByTarget   a value or a function that this target cannot hold             exit 4
+├── SpoolDamaged              what the spool wrote to disk cannot be read back                reconnect
 └── InternalError             a bug of ours                                                  exit 4
 
 SourceUnreachable, SourceAuthError … end the process with 3 only while nothing has been written to the
@@ -127,6 +128,10 @@ class TargetRejected(TargetError):
 
 class UnsupportedByTarget(TargetError):
     """A value or a function that this target cannot hold."""
+
+
+class SpoolDamaged(EngineError):
+    """What the spool wrote to disk cannot be read back. The spool has dropped it; the source may still have it."""
 
 
 class InternalError(EngineError):
