@@ -10,7 +10,7 @@ import asyncio
 import errno
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -74,7 +74,7 @@ class Disk:
         self._files = SegmentFiles(
             folder, run_name, record_bytes=min(RECORD_BYTES, self._block_bytes)
         )
-        self._executor: ThreadPoolExecutor | None = None
+        self._executor: Executor | None = None
         self._jobs: set[asyncio.Future[Any]] = set()
         self._retry: asyncio.TimerHandle | None = None
         self._write_job: asyncio.Future[Written] | None = None

@@ -94,8 +94,8 @@ class SpoolQueue(Held):
             received_seconds,
             received_ms,
             is_late,
-            offset=offset,
-            generation=self._generation,
+            offset,
+            self._generation,
         )
         self.held_bytes = held_bytes = self.held_bytes + size
         if self._is_spilling:
@@ -140,18 +140,19 @@ class SpoolQueue(Held):
         chunk = unread.popleft()
         size = len(chunk.data)
         self.held_bytes -= size
-        if chunk.section is Section.STREAM:
+        is_stream = chunk.section is Section.STREAM
+        if is_stream:
             window = self._window
             self._tail.append(chunk)
-            window.read_bytes = read_bytes = window.read_bytes + size
-            if read_bytes > self._read_cap:
-                self._limit_tail()
+            window.read_bytes += size
         else:
             self._snapshot_unread_bytes -= size
             if not self._has_unread_snapshot:
                 self._release_files()
         if self._is_attentive:
             self._note_taken(chunk)
+        if is_stream and window.read_bytes > self._read_cap:
+            self._limit_tail()
         return chunk
 
     async def wait(self) -> bool:
