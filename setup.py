@@ -12,7 +12,10 @@ from setuptools import Extension, setup
 
 COMPILED_MODULES = (
     "command_reader",
+    "created_keys",
     "crc64",
+    "key_recorder",
+    "key_set",
     "lzf",
     "out_buffer",
     "packed",

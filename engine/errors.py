@@ -17,6 +17,7 @@ EngineError
 │   ├── TargetLinkLost        the connection broke                                           reconnect
 │   ├── TargetRejected        an error reply to a write; names command, key and offset       exit 4
 │   └── UnsupportedByTarget   a value or a function that this target cannot hold             exit 4
+├── LedgerError               the list of the keys brought cannot be kept (disk, access)     exit 4
 └── InternalError             a bug of ours                                                  exit 4
 
 SourceUnreachable, SourceAuthError … end the process with 3 only while nothing has been written to the
@@ -127,6 +128,10 @@ class TargetRejected(TargetError):
 
 class UnsupportedByTarget(TargetError):
     """A value or a function that this target cannot hold."""
+
+
+class LedgerError(EngineError):
+    """The list of the keys that the task brought cannot be kept or read."""
 
 
 class InternalError(EngineError):

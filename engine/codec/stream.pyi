@@ -1,4 +1,5 @@
 from engine.codec.block import Block
+from engine.codec.key_recorder import KeyRecorder
 from engine.codec.plan import StreamPlan
 
 class StreamTranscoder:
@@ -13,6 +14,7 @@ class StreamTranscoder:
     late_keys: set[tuple[int, bytes]]
     late_keys_lost: int
     pause_at: int
+    recorder: KeyRecorder | None
     def __init__(self, plan: StreamPlan) -> None: ...
     def feed(self, chunk: bytes, received_ms: int, is_late: bool) -> None: ...
     def add_late_keys(self, keys: set[tuple[int, bytes]]) -> None: ...
