@@ -20,6 +20,7 @@ EngineError
 │   ├── TargetRejected        an error reply to a write; names command, key and offset       exit 4
 │   └── UnsupportedByTarget   a value or a function that this target cannot hold             exit 4
 ├── SpoolDamaged              what the spool wrote to disk cannot be read back                reconnect
+├── LedgerError               the list of the keys brought cannot be kept (disk, access)     exit 4
 └── InternalError             a bug of ours                                                  exit 4
 
 SourceUnreachable, SourceAuthError … end the process with 3 only while nothing has been written to the
@@ -146,6 +147,10 @@ class UnsupportedByTarget(TargetError):
 
 class SpoolDamaged(EngineError):
     """What the spool wrote to disk cannot be read back. The spool has dropped it; the source may still have it."""
+
+
+class LedgerError(EngineError):
+    """The list of the keys that the task brought cannot be kept or read."""
 
 
 class InternalError(EngineError):

@@ -1,4 +1,5 @@
 from engine.codec.crc64 cimport crc64_short
+from engine.codec.key_recorder cimport KeyRecorder
 from engine.codec.out_buffer cimport OutBuffer
 from engine.codec.rdb_walker cimport FINISHED, NEED_DATA, RdbWalker
 
@@ -30,6 +31,8 @@ cdef class SnapshotTranscoder(RdbWalker):
     cdef public long long functions_read
     cdef public bint is_finished
     cdef public dict aux
+    cdef KeyRecorder key_recorder
+    cdef bint records_keys
     cdef public dict not_carried
     cpdef feed(self, bytes chunk)
     cpdef next_block(self, bint flush)
@@ -41,6 +44,7 @@ cdef class SnapshotTranscoder(RdbWalker):
     cdef fill_loadable(self)
     cdef put_select(self)
     cdef int put_key(self) except -1
+    cdef int note_key(self) except -1
     cdef int put_set(self) except -1
     cdef int put_restore(self) except -1
     cdef check_inside(self)

@@ -42,6 +42,7 @@ class SnapshotTranscoder(RdbWalker):
 
     horizon_ms: expiries before this moment get the plan's margin. margined: keys that got one, themselves or
     in their fields. late_hashes: (db, key) of those with it in their fields; late_hashes_lost: how many more.
+    recorder: a KeyRecorder for the keys written; None records nothing.
     """
 
     def __init__(self, plan) -> None:
@@ -75,6 +76,8 @@ class SnapshotTranscoder(RdbWalker):
         if not cython.compiled:
             self.loadable = [0] * 256
         self.has_loadable = False
+        self.key_recorder = None
+        self.records_keys = False
 
     def feed(self, chunk):
         """Add `chunk` (bytes). Blocks are made by `next_block`.
@@ -82,6 +85,18 @@ class SnapshotTranscoder(RdbWalker):
         Returns how many bytes of the chunk lie behind the RDB's end: 0 until `is_finished`.
         """
         self.feed_bytes(chunk)
+
+    @property
+    def recorder(self):
+        """See the class."""
+        return self.key_recorder
+
+    @recorder.setter
+    def recorder(self, recorder):
+        self.key_recorder = recorder
+        self.records_keys = recorder is not None
+        if self.records_keys:
+            self.key_recorder.select(self.db)
 
     @property
     def bytes_read(self):
@@ -128,6 +143,8 @@ class SnapshotTranscoder(RdbWalker):
             raise self.corrupt("the RDB ends early", self.end)
 
     def take_block(self):
+        if self.records_keys:
+            self.key_recorder.drain()
         block = Block(
             data=self.out.take(), replies=self.block_replies, keys=self.block_keys, db=self.db
         )
@@ -149,6 +166,8 @@ class SnapshotTranscoder(RdbWalker):
                 raise self.not_loadable()
             if self.margin_ms > 0:
                 self.take_margin()
+            if self.records_keys:
+                self.note_key()
             if self.block_replies == 0:
                 self.put_select()
             if (
@@ -244,6 +263,17 @@ class SnapshotTranscoder(RdbWalker):
             self.out.put_bulk(self.ptr, self.text_start, self.value_start - self.text_start)
         else:
             self.out.put_bulk_bytes(self.key_text())
+        return 0
+
+    def note_key(self):
+        """Tell the recorder of the current key."""
+        at: cython.Py_ssize_t = self.record + 1
+        first: cython.int = self.ptr[at]
+        if first < 0xC0:
+            self.skip_string(at)
+            self.key_recorder.note(self.ptr, self.text_start, self.value_start - self.text_start)
+        else:
+            self.key_recorder.note_bytes(self.key_text())
         return 0
 
     def put_set(self):
@@ -357,6 +387,8 @@ class SnapshotTranscoder(RdbWalker):
             if self.number > cython.cast(cython.ulonglong, 0x7FFFFFFF):
                 raise self.corrupt(f"database number {self.number} cannot be", at)
             self.db = self.number
+            if self.records_keys:
+                self.key_recorder.select(self.db)
             if self.block_replies > 0:
                 self.put_select()
         elif self.op == 251:

@@ -1,4 +1,5 @@
 from engine.codec.block import Block
+from engine.codec.key_recorder import KeyRecorder
 from engine.codec.plan import SnapshotPlan
 
 class SnapshotTranscoder:
@@ -6,6 +7,7 @@ class SnapshotTranscoder:
     keys_expected: int
     functions_read: int
     is_finished: bool
+    recorder: KeyRecorder | None
     version: int
     is_valkey: bool
     aux: dict[bytes, bytes]

@@ -1,4 +1,6 @@
 from engine.codec.command_reader cimport KEPT_ARGUMENTS, CommandReader
+from engine.codec.created_keys cimport record_created_keys
+from engine.codec.key_recorder cimport KeyRecorder
 from engine.codec.out_buffer cimport OutBuffer
 
 cdef class StreamTranscoder(CommandReader):
@@ -39,6 +41,8 @@ cdef class StreamTranscoder(CommandReader):
     cdef public long long late_keys_lost
     cdef bint has_late_keys
     cdef public long long pause_at
+    cdef KeyRecorder key_recorder
+    cdef bint records_keys
     cdef note_late_key(self, int db, bytes key)
     cdef follow_late_key(self, bytes name)
     cpdef feed(self, bytes chunk, long long received_ms, bint is_late)

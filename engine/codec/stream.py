@@ -19,6 +19,7 @@ except ModuleNotFoundError:
     from engine.codec import cython_shim as cython
 if not cython.compiled:
     from engine.codec.command_reader import KEPT_ARGUMENTS, CommandReader
+    from engine.codec.created_keys import record_created_keys
     from engine.codec.out_buffer import OutBuffer
 
 from engine.codec.block import Block
@@ -45,6 +46,7 @@ class StreamTranscoder(CommandReader):
     its relative time came in bytes fed as late, so that the moment it counts from is not known. Where such keys
     move is followed; with is_settling, where any key moves. late_keys_lost: how many found no room.
     swaps: SWAPDBs seen.
+    recorder: a KeyRecorder for the keys that the commands create; None records nothing.
     """
 
     def __init__(self, plan) -> None:
@@ -86,6 +88,8 @@ class StreamTranscoder(CommandReader):
         self.late_keys_lost = 0
         self.swaps = 0
         self.pause_at = -1
+        self.key_recorder = None
+        self.records_keys = False
 
     def feed(self, chunk, received_ms, is_late):
         """Add `chunk`, received at `received_ms` (wall clock, milliseconds since the epoch).
@@ -96,6 +100,18 @@ class StreamTranscoder(CommandReader):
         self.add_bytes(chunk)
         self.received_ms = received_ms
         self.is_late = is_late
+
+    @property
+    def recorder(self):
+        """See the class."""
+        return self.key_recorder
+
+    @recorder.setter
+    def recorder(self, recorder):
+        self.key_recorder = recorder
+        self.records_keys = recorder is not None
+        if self.records_keys:
+            self.key_recorder.select(self.db)
 
     @property
     def bytes_waiting(self):
@@ -119,6 +135,8 @@ class StreamTranscoder(CommandReader):
             found = self.read_command()
             if found == 0:
                 break
+            if self.records_keys:
+                record_created_keys(self, self.key_recorder)
             if found == 2 or self.is_special():  # what came before it first
                 if run < self.command:
                     self.out.put(self.ptr, run, self.command - run)
@@ -136,6 +154,8 @@ class StreamTranscoder(CommandReader):
             self.offset = self.base_offset + self.pos
             if not self.in_transaction and self.out.pos + self.pos - run >= self.block_bytes:
                 break
+        if self.records_keys:
+            self.key_recorder.drain()  # before the block can leave
         if run < self.command:
             self.out.put(self.ptr, run, self.command - run)
         if self.is_open and not self.in_transaction and (flush or self.out.pos >= self.block_bytes):

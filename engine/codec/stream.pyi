@@ -1,4 +1,5 @@
 from engine.codec.block import Block
+from engine.codec.key_recorder import KeyRecorder
 from engine.codec.plan import StreamPlan
 
 class StreamTranscoder:
@@ -21,6 +22,7 @@ class StreamTranscoder:
     margin_ms: int
     horizon_ms: int
     pause_at: int
+    recorder: KeyRecorder | None
     def __init__(self, plan: StreamPlan) -> None: ...
     def feed(self, chunk: bytes, received_ms: int, is_late: bool) -> None: ...
     def add_late_keys(
