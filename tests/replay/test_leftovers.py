@@ -87,7 +87,7 @@ async def test_leftovers_go_and_all_else_stays(
     ledger.begin_snapshot(is_first=True)
     note(ledger, 0, [*ours, *gone, own])
     note(ledger, 3, [*ours, *gone])
-    ledger.end_snapshot()
+    ledger.end_snapshot(1000)
     ledger.begin_snapshot(is_first=False)
     note(ledger, 0, ours)
     note(ledger, 3, [*ours, *gone[:100]])
@@ -115,7 +115,7 @@ async def test_a_hundred_thousand_keys(start_server: StartServer, ledger: Ledger
         await fill(target.client, 0, names[at : at + 10_000])
     ledger.begin_snapshot(is_first=True)
     note(ledger, 0, names[:90_000])
-    ledger.end_snapshot()
+    ledger.end_snapshot(1000)
     ledger.begin_snapshot(is_first=False)
     note(ledger, 0, names[:90_000:3])
 
@@ -135,7 +135,7 @@ async def test_outside_of_a_repeated_snapshot_nothing_is_removed(
     note(ledger, 0, [b"a"])
 
     in_first = await remove_leftovers(target.client, ledger, target.delete)
-    ledger.end_snapshot()
+    ledger.end_snapshot(1000)
     behind_it = await remove_leftovers(target.client, ledger, target.delete)
 
     assert (in_first.keys_chosen, behind_it.keys_chosen) == (0, 0)
