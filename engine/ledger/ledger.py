@@ -129,9 +129,9 @@ class Ledger:
                 self._remove_strangers()
 
     def resume_at(self, offset: int | None) -> None:
-        """A line starts, and its target is at `offset`; None where no checkpoint tells.
+        """A line starts, and its target is at `offset` of the history that this ledger saw last.
 
-        SWAPDB and flushes that the target does not have are taken back. A snapshot that was cut is forgotten.
+        None where the checkpoint names none (phase snapshot, another replid) or is gone. SWAPDB and flushes that the target does not have are taken back. A snapshot that was cut is forgotten.
         """
         if self.directory is None:
             return
@@ -154,13 +154,16 @@ class Ledger:
             self._newest(Kind.CURRENT, 0)  # its file says that there are such names
         self._settle()
 
-    def end_snapshot(self) -> None:
-        """The target has the snapshot, and what was left over is gone: its names are those brought."""
+    def end_snapshot(self, offset: int) -> None:
+        """The target has the snapshot, and what was left over is gone: its names are those brought.
+
+        offset: where the stream behind the snapshot starts.
+        """
         if self.directory is None:
             return
         self._drain()
         if self._records_current:
-            self._register.replace_brought()
+            self._register.replace_brought(offset)
             self._register.is_complete = True
         self._settle()
 
