@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
+from collections.abc import Callable
 from typing import cast
 
 import structlog
@@ -46,10 +47,17 @@ class ReplicaLink(asyncio.Protocol):
     while we did not read); `note_source_offset` ends it. ended: done with the error that ended the link.
     """
 
-    def __init__(self, endpoint: Endpoint, settings: SourceSettings, spool: Spool) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        settings: SourceSettings,
+        spool: Spool,
+        on_verdict: Callable[[Verdict], None],
+    ) -> None:
         self._endpoint = endpoint
         self._settings = settings
         self._spool = spool
+        self._on_verdict = on_verdict
         self._transport: asyncio.Transport | None = None
         self._handshake: Handshake | None = None
         self._resume_from: Position | None = None
@@ -73,16 +81,17 @@ class ReplicaLink(asyncio.Protocol):
         spool: Spool,
         *,
         resume_from: Position | None,
+        on_verdict: Callable[[Verdict], None],
     ) -> tuple[ReplicaLink, Verdict]:
         """Connect, shake hands, and return the link with the source's verdict.
 
         With the verdict the spool is made ready for what follows: emptied for a snapshot, or going on where
-        it ends for a stream.
+        it ends for a stream. on_verdict is called then and there, before a byte of it comes.
 
         Raises:
             SourceUnreachable, SourceAuthError, SourceRefused, SourceNotReady, SourceProtocolError.
         """
-        link = cls(endpoint, settings, spool)
+        link = cls(endpoint, settings, spool, on_verdict)
         link._resume_from = resume_from
         try:
             await open_connection(
@@ -267,6 +276,7 @@ class ReplicaLink(asyncio.Protocol):
             assert self._resume_from is not None
             self.read_offset = self._resume_from.offset
             self._spool.begin_stream(Position(verdict.replid, self.read_offset))
+        self._on_verdict(verdict)
         self._spool.attach(self._pause_reading, self._resume_reading)
 
     def _receive_payload(self, data: bytes) -> None:

@@ -32,7 +32,7 @@ from engine.replay.delivery import DeliveryEvents
 from engine.replay.target_session import TargetSession
 from engine.replay.token_bucket import TokenBucket
 from engine.settings import Method, TaskSettings
-from engine.source.handshake import FullResync, Verdict
+from engine.source.handshake import Verdict
 from engine.source.intake import Intake, IntakeEvents
 from engine.spool.spool import Spool
 from engine.stats import LineStats
@@ -84,6 +84,7 @@ class Line:
             stats,
             IntakeEvents(
                 on_lost=self._on_source_lost,
+                on_verdict=self._on_verdict,
                 on_connected=self._on_source_connected,
                 on_given_up=self._spool.end,
             ),
@@ -189,8 +190,6 @@ class Line:
                 if seconds is None:
                     raise
                 await self._wait(seconds)
-                self._stats.reconnects += 1
-                self._stats.target_reconnects += side_of(error) is Side.TARGET
         await self._end_spool()
 
     def _close_ledger(self) -> None:
@@ -230,7 +229,9 @@ class Line:
         self._stats.epoch = session.epoch
         beating = asyncio.create_task(self._beat(session), name="beat")
         try:
-            self._troubles.clear(Side.TARGET)
+            if self._troubles.clear(Side.TARGET):
+                self._stats.reconnects += 1
+                self._stats.target_reconnects += 1
             self._log_connected(session)
             if self._stop.is_set():
                 return
@@ -362,11 +363,13 @@ class Line:
         self._stats.errors += 1
         return self._note_trouble(error)
 
-    def _on_source_connected(self, verdict: Verdict) -> None:
+    def _on_verdict(self, verdict: Verdict) -> None:
+        self._phases.note_verdict(verdict)
+
+    def _on_source_connected(self) -> None:
         self._troubles.clear(Side.SOURCE)
         self._troubles.forget_attempts(Side.SOURCE)
-        self._phases.note_verdict(verdict)
-        if self._session is not None and not isinstance(verdict, FullResync):
+        if self._session is not None:
             self._show(self._state)
 
     async def _wait(self, seconds: float) -> None:
