@@ -15,6 +15,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from engine.errors import SpoolDamaged
 from engine.position import Position
 from engine.spool.chunk import Section
 from engine.spool.spool import Spool
@@ -39,7 +40,7 @@ class StepwiseExecutor(Executor):
             future, work = self.jobs.popleft()
             try:
                 future.set_result(work())
-            except Exception as error:
+            except (OSError, SpoolDamaged) as error:
                 future.set_exception(error)
 
 
@@ -136,7 +137,12 @@ class SpoolLife(RuleBasedStateMachine):
             for size in sizes:
                 if not self.is_reading:
                     break
-                put(self.spool, Section.SNAPSHOT, content(self.snapshot_end, size), ms=self.next_ms())
+                put(
+                    self.spool,
+                    Section.SNAPSHOT,
+                    content(self.snapshot_end, size),
+                    ms=self.next_ms(),
+                )
                 self.snapshot_end += size
 
         self.run(receive())
@@ -246,6 +252,7 @@ class SpoolLife(RuleBasedStateMachine):
             elif settles:
                 await settle(self.spool)
 
+        checkpoint = Position(self.spool.replid_at(self.released), self.released)
         self.run(stop())
         is_blocked = self.spool._spill.disk.blocked is not None
         is_whole = (is_orderly or (settles and self.spool._is_spilling)) and not is_blocked
@@ -260,9 +267,8 @@ class SpoolLife(RuleBasedStateMachine):
             assert files_of(image) == []
         spool = self.spool = Spool.recover(self.settings(), LINE, f"run{self.runs}")
         self.opened(spool)
-        checkpoint = Position(self.replid, self.released)
         if not self.snapshot_is_read or not spool.covers(checkpoint):
-            is_told = self.replid_has_data or is_orderly
+            is_told = self.replid_has_data or is_orderly or checkpoint.replid != self.replid
             unreleased = self.snapshot_is_read and self.released < self.end
             assert not (is_whole and is_told and unreleased)
             self.begin_stream(self.released)
