@@ -97,6 +97,8 @@ class History:
 
 def valid_replids(histories: tuple[tuple[str, int], ...], offset: int) -> set[str]:
     """The replids that name the history at `offset`: two at the offset of a switch."""
+    if not histories:
+        return set()
     ends = [since for _, since in histories[1:]]
     return {
         replid

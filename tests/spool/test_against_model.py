@@ -105,9 +105,10 @@ class SpoolLife(RuleBasedStateMachine):
         self.replid_has_data = False
         return self.replid
 
-    def begin_stream(self, offset: int) -> None:
+    def begin_stream(self, offset: int, asked: Position | None = None) -> None:
         async def begin() -> None:
-            self.spool.begin_stream(Position(self.new_replid(), offset))
+            self.spool.begin_stream(Position(self.new_replid(), offset), asked=asked)
+            assert self.spool.held_bytes == 0
 
         self.run(begin())
         self.read = self.released = self.end = self.start = offset
@@ -271,11 +272,12 @@ class SpoolLife(RuleBasedStateMachine):
             is_told = self.replid_has_data or is_orderly or checkpoint.replid != self.replid
             unreleased = self.snapshot_is_read and self.released < self.end
             assert not (is_whole and is_told and unreleased)
-            self.begin_stream(self.released)
+            self.begin_stream(self.released, asked=checkpoint)
             return
         assert spool.start_offset <= self.released
         assert spool.end_offset == self.end or (spool.end_offset < self.end and not is_whole)
         assert spool.recovered_bytes == spool.held_bytes == spool.end_offset - spool.start_offset
+        self.replid, self.replid_has_data = spool.position.replid, True
         self.end = spool.end_offset
         self.start = spool.start_offset
         self.snapshot_end = self.snapshot_read = 0

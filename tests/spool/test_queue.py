@@ -176,6 +176,15 @@ def test_a_stream_that_begins_elsewhere_replaces_what_is_held(spool: Spool) -> N
     assert spool.first_generation == 2
 
 
+def test_the_same_offset_of_another_history_is_not_gone_on_with(spool: Spool) -> None:
+    put_stream(spool, 100)
+
+    spool.begin_stream(Position(REPLID, 100), asked=Position(REPLID, 100))
+    assert spool.held_bytes == 100
+    spool.begin_stream(Position(OTHER_REPLID, 100), asked=Position(OTHER_REPLID, 100))
+    assert spool.held_bytes == 0
+
+
 def test_a_source_without_replid_covers_nothing(spool: Spool) -> None:
     spool.begin_snapshot(Position("", 0))
     put_stream(spool, 100)
