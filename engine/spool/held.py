@@ -139,7 +139,8 @@ class Held(Waiting):
     def _put_spilling(self, chunk: Chunk) -> None:
         assert self._spill is not None
         self._spill.add(chunk)
-        if not self._spill.disk.is_writing or self._spill.is_behind:
+        is_memory_full = self.memory_bytes_held >= self._read_cap + self._low
+        if not self._spill.disk.is_writing or self._spill.is_behind or is_memory_full:
             self._note_change()  # else the end of the write does it
 
     def _note_taken(self, chunk: Chunk) -> None:
@@ -176,7 +177,11 @@ class Held(Waiting):
             self._stop_spilling(spill)
         else:
             spill.disk.write_more(snapshot_is_unread=self._has_unread_snapshot)
-            if spill.is_behind:
+            if self._window.read_bytes > self._read_cap:
+                self._limit_tail()
+            # What is read and not confirmed stays in memory until it is written.
+            is_memory_full = self.memory_bytes_held >= self._read_cap + self._low
+            if spill.is_behind or is_memory_full:
                 self._gate.shut()
             elif spill.has_room:
                 self._gate.open()

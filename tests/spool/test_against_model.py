@@ -18,6 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from engine.errors import SpoolDamaged
 from engine.position import Position
 from engine.spool.chunk import Section
+from engine.spool.segment import MAX_HISTORIES
 from engine.spool.spool import Spool
 from tests.spool.streams import content, files_of, next_chunk, put, put_stream, settle, small
 
@@ -114,6 +115,7 @@ class SpoolLife(RuleBasedStateMachine):
         self.read = self.released = self.end = self.start = offset
         self.snapshot_read = self.snapshot_end = 0
         self.in_snapshot = False
+        self.promotions = 0
 
     # ---- the link
 
@@ -158,6 +160,7 @@ class SpoolLife(RuleBasedStateMachine):
         self.read = self.released = self.end = self.start = self.end + ahead
         self.snapshot_read = self.snapshot_end = 0
         self.in_snapshot = True
+        self.promotions = 0
 
     @precondition(lambda self: not self.in_snapshot)
     @rule(is_promoted=st.booleans())
@@ -165,6 +168,7 @@ class SpoolLife(RuleBasedStateMachine):
         old, generation = self.replid, self.spool.first_generation
         if is_promoted:
             self.new_replid()
+            self.promotions += 1
         self.spool.end()
         self.spool.reopen()
         self.spool.begin_stream(Position(self.replid, self.end))
@@ -271,6 +275,7 @@ class SpoolLife(RuleBasedStateMachine):
         if not self.snapshot_is_read or not spool.covers(checkpoint):
             is_told = self.replid_has_data or is_orderly or checkpoint.replid != self.replid
             unreleased = self.snapshot_is_read and self.released < self.end
+            is_told = is_told and self.promotions < MAX_HISTORIES
             assert not (is_whole and is_told and unreleased)
             self.begin_stream(self.released, asked=checkpoint)
             return
