@@ -183,7 +183,10 @@ class SpoolQueue(Held):
     def rewind(self, offset: int) -> bool:
         """Let the next chunk begin right behind the stream offset `offset`, which the target has.
 
-        Back or forward. False, and nothing changes, if that place is not held.
+        Back or forward; `offset` counts as released from now on. False, and nothing changes, if that place is
+        not held. The tail before the released offset is in memory only: going back into it while there are
+        files, these do not reach back to the checkpoint until it has passed their start again, and a crash
+        in between needs the source's backlog.
         """
         if not self._has_begun or self._has_unread_snapshot:
             return False

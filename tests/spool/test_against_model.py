@@ -261,6 +261,9 @@ class SpoolLife(RuleBasedStateMachine):
         self.run(stop())
         is_blocked = self.spool._spill.disk.blocked is not None
         is_whole = (is_orderly or (settles and self.spool._is_spilling)) and not is_blocked
+        files_start = self.spool._spill.disk.queue.start_offset
+        if files_start is not None and files_start > self.released:
+            is_whole = False  # went back into the tail (see Spool.rewind)
         image = self.root / f"{self.runs + 1}"
         if self.directory.exists():
             shutil.copytree(self.directory, image)
