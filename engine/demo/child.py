@@ -6,7 +6,6 @@ import ctypes
 import os
 import signal
 import sys
-import sysconfig
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import engine
 
 PR_SET_PDEATHSIG = 1
+INSTALLED_IN = frozenset({"site-packages", "dist-packages"})
 OPTION_PREFIX = "REDIS_FERRY_"
 
 
@@ -36,13 +36,9 @@ def module_environment(environment: Mapping[str, str]) -> dict[str, str]:
     root = str(Path(engine.__file__).resolve().parent.parent)
     # What is installed, the child finds as we did. A tree we run from (or that is installed editable) is named;
     # site-packages itself must not be, it would stand before the standard library.
-    if root not in _site_folders():
+    if Path(root).name not in INSTALLED_IN:
         ours["PYTHONPATH"] = os.pathsep.join(filter(None, (root, environment.get("PYTHONPATH"))))
     return ours
-
-
-def _site_folders() -> set[str]:
-    return {str(Path(sysconfig.get_path(name)).resolve()) for name in ("purelib", "platlib")}
 
 
 @cache

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 import engine
-from engine.demo import child
 from engine.demo.child import module_command, module_environment
 
 ANOTHER_PACKAGE = 'raise SystemExit("the wrong package")'
@@ -50,15 +49,15 @@ def test_our_variables_do_not_reach_the_child_and_others_do() -> None:
 
 
 def test_a_tree_is_named_before_what_stands_in_pythonpath(monkeypatch: pytest.MonkeyPatch) -> None:
-    root = str(Path(engine.__file__).parent.parent)
-    monkeypatch.setattr(child, "_site_folders", set)
+    monkeypatch.setattr(engine, "__file__", "/home/me/redis-ferry/engine/__init__.py")
+    root = "/home/me/redis-ferry"
 
     assert module_environment({"PYTHONPATH": "/x"})["PYTHONPATH"] == f"{root}{os.pathsep}/x"
     assert module_environment({})["PYTHONPATH"] == root
 
 
 def test_an_installed_package_is_found_without_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(child, "_site_folders", lambda: {str(Path(engine.__file__).parent.parent)})
+    monkeypatch.setattr(engine, "__file__", "/venv/lib/python3/site-packages/engine/__init__.py")
 
     assert module_environment({"A": "b"}) == {"A": "b"}
     assert module_environment({"PYTHONPATH": "/x"}) == {"PYTHONPATH": "/x"}
