@@ -46,9 +46,10 @@ class EngineError(Exception):
     def __str__(self) -> str:
         text = self.message
         if self.detail:
-            text += f" ({self.detail})"
+            text = f"{text.removesuffix('.')} ({self.detail})"
         if self.hint:
-            text += f". {self.hint}"
+            # The messages of servers end in their own way.
+            text += f" {self.hint}" if text.endswith((".", "?", "!")) else f". {self.hint}"
         return text
 
 

@@ -119,6 +119,7 @@ class ReplicaLink(asyncio.Protocol):
         local = self._transport.get_extra_info("sockname")
         is_tcp = isinstance(local, tuple) and len(local) >= 2
         handshake = Handshake(
+            address=self._endpoint.address,
             username=self._endpoint.username,
             password=self._endpoint.password,
             listening_port=local[1] if is_tcp else 0,
