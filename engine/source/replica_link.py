@@ -35,7 +35,7 @@ from engine.spool.spool import Spool
 log = structlog.get_logger("engine.source")
 
 MAX_LINE_BYTES = 64 * 1024
-# Bytes that may have waited longer in this machine's socket buffer count as late (see late_expiry.py).
+# Bytes that may have waited longer in this machine's socket buffer count as late (see replay/settlement.py).
 LATE_SECONDS = 0.02
 
 
@@ -276,7 +276,9 @@ class ReplicaLink(asyncio.Protocol):
         else:
             assert self._resume_from is not None
             self.read_offset = self._resume_from.offset
-            self._spool.begin_stream(Position(verdict.replid, self.read_offset))
+            self._spool.begin_stream(
+                Position(verdict.replid, self.read_offset), asked=self._resume_from
+            )
         self._on_verdict(verdict)
         self._spool.attach(self._pause_reading, self._resume_reading)
 

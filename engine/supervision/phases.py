@@ -103,15 +103,10 @@ class Phases:
             self._snapshot = None
             self._owed = OwedExpiries()
             self._margin_since_ms = 0
-        else:
-            if self._stream is not None:
-                self._stream.set_replid(verdict.replid)
-            self._position = Position(verdict.replid, self._position.offset)
 
     def resume(self, session: TargetSession, found: Checkpoint, position: Position) -> None:
         """The stream goes on behind `position`, where the spool stands now."""
-        newest = self._spool.position
-        self._position = Position(newest.replid if newest else position.replid, position.offset)
+        self._position = Position(self._spool.replid_at(position.offset), position.offset)
         self._db = found.db
         self._margin_since_ms = found.margin_since_ms
         if found.margin_since_ms and session.capabilities.run_id != self._target_run_id:
