@@ -74,6 +74,7 @@ def run_demo(*, keys: int, rate: int, seed: int, keep: bool, progress: str) -> i
         probe.stop()
         goal = int(source.client().info("replication")["master_repl_offset"])
         caught_up_at = follower.follow(lambda status: status.applied_offset >= goal)
+        follower.follow(lambda status: not status.expiries_owed, is_shown=False)
         follower.close()
         _say("comparing every key, value and TTL on both sides …")
         comparison = _compare(source, target, follower)
