@@ -17,6 +17,7 @@ EngineError
 │   ├── TargetLinkLost        the connection broke                                           reconnect
 │   ├── TargetRejected        an error reply to a write; names command, key and offset       exit 4
 │   └── UnsupportedByTarget   a value or a function that this target cannot hold             exit 4
+├── TaskNotReached            a running task of this machine does not answer or refuses      exit 3
 └── InternalError             a bug of ours                                                  exit 4
 
 SourceUnreachable, SourceAuthError … end the process with 3 only while nothing has been written to the
@@ -127,6 +128,10 @@ class TargetRejected(TargetError):
 
 class UnsupportedByTarget(TargetError):
     """A value or a function that this target cannot hold."""
+
+
+class TaskNotReached(EngineError):
+    """A task that runs on this machine did not answer on its control socket, or did not do what was asked."""
 
 
 class InternalError(EngineError):

@@ -18,11 +18,11 @@ from dataclasses import dataclass, fields
 
 from engine.control.choices import ProgressMode
 from engine.control.progress import Reporter, make_reporter
-from engine.control.wording import byte_count
 from engine.demo.compare import Comparison, compare
 from engine.demo.dataset import fill
 from engine.demo.servers import RunningServer, ServerBinary, find_servers
 from engine.errors import ConfigError, EngineError
+from engine.quantities import byte_count
 from engine.supervision.status import TaskStatus
 
 SOURCES = ("redis-6.2", "redis-7.0", "valkey-8.1")  # the first that is installed

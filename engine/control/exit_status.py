@@ -11,6 +11,7 @@ from engine.errors import (
     TargetAuthError,
     TargetRefused,
     TargetUnreachable,
+    TaskNotReached,
 )
 
 DONE = 0
@@ -28,6 +29,7 @@ _REFUSALS = (
     TargetAuthError,
     TargetRefused,
     TargetUnreachable,
+    TaskNotReached,
 )
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import subprocess
 import sys
+import tempfile
 
+# Tasks keep a folder under it; it goes when the tests end.
+STATE_HOME = tempfile.TemporaryDirectory(prefix="redis-ferry-tests-")
+atexit.register(STATE_HOME.cleanup)
 COMMAND = ("-m", "engine")
 SCRIPTED = ("-m", "tests.control.scripted_task")
 
@@ -15,7 +20,8 @@ def environment(**variables: str) -> dict[str, str]:
     kept = {
         name: value for name, value in os.environ.items() if not name.startswith("REDIS_FERRY_")
     }
-    return {**kept, "COLUMNS": "80", "NO_COLOR": "1", **variables}
+    fixed = {"COLUMNS": "80", "NO_COLOR": "1", "XDG_STATE_HOME": STATE_HOME.name}
+    return {**kept, **fixed, **variables}
 
 
 def run(
