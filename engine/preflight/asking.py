@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
@@ -24,7 +25,8 @@ class Refusal(str):
     @property
     def is_permission(self) -> bool:
         """Whether the user lacks a permission (and the command is not simply unknown)."""
-        return self.startswith(NOT_PERMITTED)
+        # Not only at the start: EXEC that is not permitted answers "EXECABORT … because of: NOPERM …".
+        return NOT_PERMITTED in self
 
 
 class Conversation:
@@ -129,8 +131,9 @@ def version_of(info: Mapping[str, str]) -> tuple[str, tuple[int, int, int]]:
         product = "valkey"
     if "mvcc_depth" in info or info.get("executable", "").endswith("keydb-server"):
         product = "keydb"
-    parts = [int("0" + "".join(filter(str.isdigit, part))) for part in text.split(".")[:3]]
-    major, minor, patch = (*parts, 0, 0, 0)[:3]
+    # `7.4.1-rc1`: what follows a number is not part of it.
+    parts = [re.match(r"\d*", part) for part in text.split(".")[:3]]
+    major, minor, patch = (*(int(it[0] or 0) if it else 0 for it in parts), 0, 0, 0)[:3]
     return product, (major, minor, patch)
 
 
