@@ -93,7 +93,9 @@ def _binaries() -> tuple[ServerBinary, ServerBinary]:
 
 @contextmanager
 def _server(binary: ServerBinary, *, keep: bool) -> Iterator[RunningServer]:
-    server = RunningServer(binary, keep=keep, outlive_parent=keep)
+    # The 1 MB that old servers come with would rightly be warned of.
+    config = {"repl-backlog-size": "64mb"}
+    server = RunningServer(binary, config=config, keep=keep, outlive_parent=keep)
     server.start()
     try:
         yield server

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import structlog
 
 from engine.errors import EngineError, SourceRefused, TargetRefused
@@ -9,6 +11,10 @@ from engine.preflight.findings import Finding, Level
 from engine.preflight.gather import gather_facts
 from engine.preflight.judge import judge
 from engine.settings import TaskSettings
+
+TIMEOUT_SECONDS = (
+    10.0  # a start must not wait for a server that answers nothing; the task has its own limits
+)
 
 log = structlog.get_logger("engine.preflight")
 
@@ -21,7 +27,12 @@ async def refuse_or_warn(settings: TaskSettings) -> None:
     Raises:
         SourceRefused, TargetRefused: the first refusal; all of them have been logged.
     """
-    facts = await gather_facts(settings, sample_seconds=0)
+    try:
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            facts = await gather_facts(settings, sample_seconds=0)
+    except TimeoutError:
+        log.warning("preflight.given_up", message=f"no answers within {TIMEOUT_SECONDS:g} s")
+        return
     if facts.source.error is not None or facts.target.error is not None:
         log.debug("preflight.left_to_the_task")
         return

@@ -16,6 +16,7 @@ SNAPSHOT_SENT_BYTES_PER_SECOND = 150 * MIB
 SNAPSHOT_APPLIED_BYTES_PER_SECOND = 60 * MIB
 
 BACKLOG_SECONDS = 60.0  # a restart of the worker, of a switch, of a firewall
+GLIMPSE_FACTOR = 10  # a server's own figure of a moment's whole traffic may be so much too high
 SHORT_REPL_TIMEOUT_SECONDS = 10
 LONG_DISKLESS_DELAY_SECONDS = 30
 _IDLE_BYTES_PER_SECOND = 1.0
@@ -37,8 +38,10 @@ def judge_load(facts: Facts) -> list[Finding]:
 
 
 def _rate_text(rate: WriteRate) -> str:
-    most = " at most" if rate.is_upper_bound else ""
-    return f"{byte_count(rate.bytes_per_second)}/s of writes{most}"
+    shown = f"{byte_count(rate.bytes_per_second)}/s"
+    if rate.seconds == 0:
+        return f"{shown} of traffic just now (check measures it)"
+    return f"{shown} of writes{' at most' if rate.is_upper_bound else ''}"
 
 
 def _mb(count: float) -> str:
@@ -61,7 +64,8 @@ def _backlog(report: Report, source: SourceState) -> None:
         return
     seconds = size / rate.bytes_per_second
     text = f"at {_rate_text(rate)} the backlog of {byte_count(size)} covers {duration(seconds)}"
-    if seconds >= BACKLOG_SECONDS:
+    enough = BACKLOG_SECONDS if rate.seconds else BACKLOG_SECONDS / GLIMPSE_FACTOR
+    if seconds >= enough:
         report.ok("backlog", text)
         return
     wanted = _mb(2 * BACKLOG_SECONDS * rate.bytes_per_second)

@@ -25,12 +25,13 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 def run(
-    *arguments: str, program: tuple[str, ...] = COMMAND, **variables: str
+    *arguments: str, program: tuple[str, ...] = COMMAND, typed: str = "", **variables: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run to the end."""
+    """Run to the end. typed: what stands on its stdin."""
     return subprocess.run(
         [sys.executable, *program, *arguments],
         env=environment(**variables),
+        input=typed,
         capture_output=True,
         text=True,
         timeout=30,

@@ -92,5 +92,9 @@ def named(name: str, found: Facts) -> list[Finding]:
     return [it for it in judge(found) if it.name == name]
 
 
-def rate(bytes_per_second: float, *, is_upper_bound: bool = False) -> WriteRate:
-    return WriteRate(bytes_per_second=bytes_per_second, is_upper_bound=is_upper_bound, seconds=2.0)
+def rate(
+    bytes_per_second: float, *, is_upper_bound: bool = False, seconds: float = 2.0
+) -> WriteRate:
+    return WriteRate(
+        bytes_per_second=bytes_per_second, is_upper_bound=is_upper_bound, seconds=seconds
+    )

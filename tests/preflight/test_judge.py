@@ -72,6 +72,10 @@ CASES = [
          source={"backlog_bytes": MIB, "write_rate": rate(0)}),
     case("backlog", OK, "at 1.0 KiB/s of writes at most", "", of="backlog-bound",
          source={"write_rate": rate(1024, is_upper_bound=True)}),
+    case("backlog", OK, "at 10.0 MiB/s of traffic just now", "", of="backlog-glimpse",
+         source={"backlog_bytes": 64 * MIB, "write_rate": rate(10 * MIB, seconds=0.0)}),
+    case("backlog", WARNING, "traffic just now", "CONFIG SET repl-backlog-size", of="backlog-glimpse-small",
+         source={"backlog_bytes": MIB, "write_rate": rate(10 * MIB, seconds=0.0)}),
     case("backlog", OK, "not known", "", of="backlog-unknown", source={"write_rate": None}),
     case("output-buffer", OK, "takes about 20 s; 20.5 MiB of writes wait", ""),
     case("output-buffer", WARNING, "819.2 MiB of writes wait at the source meanwhile, the replica buffer limit is "
