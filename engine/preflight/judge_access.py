@@ -8,7 +8,8 @@ from engine.preflight.permissions import Answer, Denial
 from engine.preflight.rdb_versions import rdb_version_of
 
 # What the target says while it waits for something that can come right without us.
-_PASSING = ("OOM", "MISCONF", "NOREPLICAS", "LOADING", "BUSY", "CLUSTERDOWN", "READONLY")
+# (redis-py takes the code off some errors.)
+_PASSING = ("OOM ", "used memory >", "MISCONF", "NOREPLICAS", "LOADING", "BUSY ", "READONLY")
 
 
 def judge_access(facts: Facts) -> list[Finding]:
@@ -100,9 +101,12 @@ def _target(target: TargetState) -> list[Finding]:
             f"{redis_cli(target.endpoint, 'REPLICAOF', 'NO', 'ONE')}   # or name its primary as the target",
         )
     elif target.refusal is not None:
-        words = target.refusal.message.replace(":", " ").split()
-        if any(word in _PASSING for word in words):
-            report.warning("target-role", target.refusal.message, target.refusal.hint)
+        if any(text in target.refusal.message for text in _PASSING):
+            report.warning(
+                "target-role",
+                f"it refuses writes at the moment: {target.refusal.message}",
+                redis_cli(target.endpoint, "INFO"),
+            )
         else:
             report.refusal("target-role", target.refusal.message, target.refusal.hint)
     _permissions(report, target, "target")

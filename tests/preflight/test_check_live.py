@@ -255,6 +255,26 @@ async def test_a_target_set_up_badly_is_warned_of_and_the_remedy_mends_it(
     assert name not in after or after[name].level is OK
 
 
+@pytest.mark.parametrize(
+    "directives",
+    [
+        pytest.param({"min-replicas-to-write": 1}, id="no-replicas"),
+        pytest.param({"maxmemory": 1}, id="no-memory"),
+    ],
+)
+async def test_a_target_that_refuses_writes_just_now_is_no_reason_to_refuse(
+    directives: Mapping[str, int], source: RunningServer, target: RunningServer
+) -> None:
+    with target.client() as client:
+        for name, value in directives.items():
+            client.config_set(name, value)
+
+    found = await looked(source, target)
+
+    assert found["target-role"].level is WARNING
+    assert [it for it in found.values() if it.level is REFUSAL] == []
+
+
 async def test_a_backlog_and_buffer_too_small_for_the_measured_rate_are_predicted_and_mended(
     source: RunningServer, target: RunningServer
 ) -> None:

@@ -59,7 +59,7 @@ CASES = [
     case("target-role", REFUSAL, "cluster node", "standalone", target={"is_cluster": True}),
     case("target-role", REFUSAL, "replica of p:1", "REPLICAOF NO ONE", of="target-replica",
          target={"primary": "p:1"}),
-    case("target-role", WARNING, "OOM", "", of="target-full",
+    case("target-role", WARNING, "at the moment", "INFO", of="target-full",
          target={"refusal": TargetRefused("the target new:6380 cannot take the migration: OOM command")}),
     case("target-role", REFUSAL, "too old", "a newer one", of="target-old",
          target={"refusal": TargetRefused("too old", hint="a newer one")}),
