@@ -9,9 +9,11 @@ from engine.errors import (
     SourceRefused,
     SourceUnreachable,
     TargetAuthError,
+    TargetNotReady,
     TargetRefused,
     TargetUnreachable,
     TaskNotReached,
+    UnsupportedByTarget,
 )
 
 DONE = 0
@@ -27,9 +29,11 @@ _REFUSALS = (
     SourceRefused,
     SourceUnreachable,
     TargetAuthError,
+    TargetNotReady,
     TargetRefused,
     TargetUnreachable,
     TaskNotReached,
+    UnsupportedByTarget,
 )
 
 

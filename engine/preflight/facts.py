@@ -82,7 +82,7 @@ class SourceState(ServerState):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundCheckpoint:
-    """A checkpoint on the target. offset -1: the snapshot was not finished. age_seconds: since it was last touched."""
+    """A checkpoint on the target. offset -1: the snapshot was not finished, or a write is missing. age_seconds: since it was last touched."""
 
     task_id: str
     offset: int

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from engine.errors import TargetNotReady
 from engine.preflight.facts import Facts, ServerState, SourceState, TargetState
 from engine.preflight.findings import Finding, Report, redis_cli
 from engine.preflight.permissions import Answer, Denial
 from engine.preflight.rdb_versions import rdb_version_of
 
-# What the target says while it waits for something that can come right without us.
-# (redis-py takes the code off some errors.)
+# What a target says for a while and can come right without us, inside the library's words around it.
 _PASSING = ("OOM ", "used memory >", "MISCONF", "NOREPLICAS", "LOADING", "BUSY ", "READONLY")
 
 
@@ -101,7 +101,7 @@ def _target(target: TargetState) -> list[Finding]:
             f"{redis_cli(target.endpoint, 'REPLICAOF', 'NO', 'ONE')}   # or name its primary as the target",
         )
     elif target.refusal is not None:
-        if any(text in target.refusal.message for text in _PASSING):
+        if isinstance(target.refusal, TargetNotReady) or _is_passing(target.refusal.message):
             report.warning(
                 "target-role",
                 f"it refuses writes at the moment: {target.refusal.message}",
@@ -111,6 +111,10 @@ def _target(target: TargetState) -> list[Finding]:
             report.refusal("target-role", target.refusal.message, target.refusal.hint)
     _permissions(report, target, "target")
     return report.findings
+
+
+def _is_passing(message: str) -> bool:
+    return any(text in message for text in _PASSING)
 
 
 def _user(state: ServerState) -> str:

@@ -116,7 +116,7 @@ def _where(found: FoundCheckpoint) -> str:
     age = "" if found.age_seconds is None else f", last used {duration(found.age_seconds)} ago"
     if found.is_resumable:
         return f"run {found.epoch} of this task stands at {found.replid}:{found.offset}{age}"
-    return f"run {found.epoch} of this task did not finish its snapshot{age}"
+    return f"run {found.epoch} of this task left nothing to go on from{age}"
 
 
 def _keys(report: Report, facts: Facts) -> None:

@@ -224,7 +224,7 @@ def _checkpoint(stored: StoredCheckpoint) -> dict[str, Any]:
                 hint="use the redis-ferry that wrote it, or another --task-id",
             )
         }
-    position = stored.checkpoint.position
+    position = None if stored.checkpoint.has_hole else stored.checkpoint.position
     return {
         "checkpoint": FoundCheckpoint(
             task_id=stored.task_id,

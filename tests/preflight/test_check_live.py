@@ -11,10 +11,9 @@ from typing import Any
 
 import pytest
 
-from engine.checkpoint.checkpoint import checkpoint_key, snapshot_fields, stream_fields
+from engine.checkpoint.checkpoint import checkpoint_key
 from engine.demo.servers import RunningServer
 from engine.endpoint import Endpoint
-from engine.position import Position
 from engine.preflight.findings import Finding, Level
 from engine.preflight.gather import gather_facts
 from engine.preflight.judge import judge
@@ -324,11 +323,18 @@ async def test_checkpoints_on_the_target_are_told(
 ) -> None:
     replid = "a" * 40
     with target.client() as client:
+        fields = {
+            "format": "1",
+            "phase": "stream",
+            "epoch": "4",
+            "replid": replid,
+            "offset": "77",
+            "db": "0",
+        }
+        client.hset(checkpoint_key("t1", "0"), mapping=fields | {"more": "1"})
         client.hset(
-            checkpoint_key("t1", "0"),
-            mapping=stream_fields(Position(replid, 77), 0, 4) | {"more": "1"},
+            checkpoint_key("t2", "0"), mapping=fields | {"phase": "snapshot", "offset": "-1"}
         )
-        client.hset(checkpoint_key("t2", "0"), mapping=snapshot_fields(replid, 1))
     settings = make_settings(source.endpoint, target.endpoint)
 
     found = await report(settings, sample_seconds=0.01)
@@ -337,7 +343,7 @@ async def test_checkpoints_on_the_target_are_told(
     assert f"run 4 of this task stands at {replid}:77" in found["checkpoint"].text
     assert "ago" in found["checkpoint"].text
     assert "other tasks: t2" in found["other-tasks"].text
-    assert "did not finish" in other["checkpoint"].text
+    assert "nothing to go on from" in other["checkpoint"].text
     assert "other-tasks" not in other
     with target.client() as client:
         client.hset(checkpoint_key("t1", "0"), "format", "9")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from engine.errors import SourceUnreachable, TargetRefused
+from engine.errors import SourceUnreachable, TargetNotReady, TargetRefused
 from engine.preflight.facts import Facts, OutputBufferLimit, SpoolDisk
 from engine.preflight.findings import Level, worst
 from engine.preflight.judge import judge
@@ -60,7 +60,9 @@ CASES = [
     case("target-role", REFUSAL, "replica of p:1", "REPLICAOF NO ONE", of="target-replica",
          target={"primary": "p:1"}),
     case("target-role", WARNING, "at the moment", "INFO", of="target-full",
-         target={"refusal": TargetRefused("the target new:6380 cannot take the migration: OOM command")}),
+         target={"refusal": TargetNotReady("new:6380 is out of memory", code="OOM")}),
+    case("target-role", WARNING, "at the moment", "INFO", of="target-full-wrapped",
+         target={"refusal": TargetRefused("caused error: ('NOREPLICAS Not enough',)")}),
     case("target-role", REFUSAL, "too old", "a newer one", of="target-old",
          target={"refusal": TargetRefused("too old", hint="a newer one")}),
     # load
@@ -146,7 +148,7 @@ CASES = [
          source={"modules": frozenset({"search"})}, target={"modules": None}),
     case("checkpoint", OK, f"run 3 of this task stands at {'f' * 40}:100, last used 1 min 30 s ago", "",
          target={"checkpoint": STREAMING}),
-    case("checkpoint", OK, "did not finish its snapshot", "", of="checkpoint-unfinished",
+    case("checkpoint", OK, "nothing to go on from: a new snapshot", "", of="checkpoint-unfinished",
          target={"checkpoint": UNFINISHED}),
     case("checkpoint", OK, "starts anew", "", of="checkpoint-full",
          target={"checkpoint": STREAMING}, plan={"method": Method.FULL}),
