@@ -44,6 +44,11 @@ def _rate_text(rate: WriteRate) -> str:
     return f"{shown} of writes{' at most' if rate.is_upper_bound else ''}"
 
 
+def _certain(rate: WriteRate) -> float:
+    """What may be counted on, in bytes a second: a warning must not come from a burst of reads."""
+    return rate.bytes_per_second if rate.seconds else rate.bytes_per_second / GLIMPSE_FACTOR
+
+
 def _mb(count: float) -> str:
     """A size for CONFIG SET: the next power of two megabytes."""
     megabytes = 1
@@ -64,8 +69,7 @@ def _backlog(report: Report, source: SourceState) -> None:
         return
     seconds = size / rate.bytes_per_second
     text = f"at {_rate_text(rate)} the backlog of {byte_count(size)} covers {duration(seconds)}"
-    enough = BACKLOG_SECONDS if rate.seconds else BACKLOG_SECONDS / GLIMPSE_FACTOR
-    if seconds >= enough:
+    if size >= BACKLOG_SECONDS * _certain(rate):
         report.ok("backlog", text)
         return
     wanted = _mb(2 * BACKLOG_SECONDS * rate.bytes_per_second)
@@ -114,12 +118,12 @@ def _output_buffer(report: Report, source: SourceState) -> None:
     seconds = dataset / SNAPSHOT_SENT_BYTES_PER_SECOND
     text = (
         f"making and sending a snapshot of up to {byte_count(dataset)} takes about {duration(seconds)}; "
-        f"{byte_count(rate.bytes_per_second * seconds)} of writes wait at the source meanwhile, {shown}"
+        f"{byte_count(_certain(rate) * seconds)} of writes wait at the source meanwhile, {shown}"
     )
     if not breaks_limit(
         limit,
         backlog_bytes=source.backlog_bytes or 0,
-        bytes_per_second=rate.bytes_per_second,
+        bytes_per_second=_certain(rate),
         seconds=seconds,
     ):
         report.ok("output-buffer", text)
@@ -174,7 +178,7 @@ def _spool(report: Report, facts: Facts) -> None:
         speed, how = limit, f"the limit of {byte_count(limit)}/s"
     seconds = dataset / speed
     snapshot_rest = max(0.0, dataset * (1 - speed / SNAPSHOT_SENT_BYTES_PER_SECOND))
-    waiting = snapshot_rest + rate.bytes_per_second * seconds
+    waiting = snapshot_rest + _certain(rate) * seconds
     memory = facts.plan.spool_memory_bytes
     on_disk = 0 if disk is None else min(disk.budget_bytes, disk.free_bytes or 0)
     text = (
@@ -197,7 +201,7 @@ def _spool(report: Report, facts: Facts) -> None:
 
 def _limit(report: Report, facts: Facts) -> None:
     rate, limit = facts.source.write_rate, facts.plan.limit_bytes_per_second
-    if limit is None or rate is None or rate.bytes_per_second < limit:
+    if limit is None or rate is None or _certain(rate) < limit:
         return
     report.warning(
         "bandwidth-limit",

@@ -104,6 +104,8 @@ CASES = [
     case("bandwidth-limit", WARNING, "never catches up",
          "redis-ferry tasks set t1 --bandwidth-limit-mb none",
          source={"write_rate": rate(40 * MIB)}, plan={"limit_bytes_per_second": 5 * MIB}),
+    case("bandwidth-limit", WARNING, "traffic just now", "none", of="limit-glimpse",
+         source={"write_rate": rate(60 * MIB, seconds=0.0)}, plan={"limit_bytes_per_second": 5 * MIB}),
     case("spool-disk", OK, "100.0 GiB are free at /spool/t1", ""),
     case("spool-disk", WARNING, "10.0 GiB are free", "--spool-disk-gb 9",
          disk=SpoolDisk(folder="/spool/t1", budget_bytes=16 * GIB, free_bytes=10 * GIB)),
@@ -202,6 +204,14 @@ def test_required_and_other_permissions_are_told_apart_and_granted_together() ->
     assert (refused.level, warned.level) == (REFUSAL, WARNING)
     assert refused.remedy.endswith("ACL SETUSER ferry +psync +publish")
     assert warned.remedy.endswith("ACL SETUSER ferry +publish")
+
+
+def test_a_burst_of_traffic_is_not_taken_for_writes() -> None:
+    glimpse = {"write_rate": rate(40 * MIB, seconds=0.0)}
+
+    found = judge(facts(source=glimpse, plan={"limit_bytes_per_second": 5 * MIB}))
+
+    assert [it.name for it in found if it.level is not OK] == []
 
 
 def test_with_nothing_wrong_all_is_ok() -> None:
