@@ -16,15 +16,20 @@ from engine.preflight.asking import Refusal
 SOURCE_RULES = (
     "resetkeys", "~*", "resetchannels", "-@all",
     "+ping", "+replconf", "+psync", "+info", "+time", "+select", "+multi", "+exec", "+pttl",
+    "+pexpiretime", "+dump", "+config|get",
 )  # fmt: skip
 TARGET_RULES = (
     "resetkeys", "~*", "&*", "-@all", "+@write", "+@connection", "+@transaction", "+@scripting",
-    "+info", "+time", "+dump", "+hgetall", "+pfcount", "+publish", "+spublish",
+    "+info", "+time", "+dump", "+hgetall", "+pfcount", "+publish", "+spublish", "+scan", "+pttl", "+hlen", "+hkeys",
+    "+hscan", "+hpexpiretime",
 )  # fmt: skip
 
 PROBE_KEY = "redis-ferry:probe:permission"
 _NO_LAG = "the migration runs, but does not know its lag in bytes"
 _NO_LATE_TTL = "TTLs that arrive late cannot be put right"
+_NO_EXACT_TTL = (
+    "TTLs that stand with a margin cannot be put right: the migration stops when it has caught up"
+)
 _STREAM = "such a command in the source's stream would stop the migration"
 
 
@@ -52,7 +57,7 @@ class Probe:
     @property
     def name(self) -> str:
         """The command's name, for people: `CLIENT SETNAME`."""
-        words = 2 if self.command[0] in {"CLIENT", "FUNCTION"} else 1
+        words = 2 if self.command[0] in {"CLIENT", "CONFIG", "FUNCTION"} else 1
         return " ".join(self.command[:words])
 
 
@@ -64,6 +69,14 @@ SOURCE_PROBES = (
     Probe(command=("TIME",), rule="+time", way=Way.ASK, means="the clock difference stays unknown"),
     Probe(command=("SELECT", "0"), rule="+select", way=Way.ASK, means=_NO_LATE_TTL),
     Probe(command=("PTTL", PROBE_KEY), rule="+pttl", way=Way.ASK, means=_NO_LATE_TTL),
+    Probe(command=("PEXPIRETIME", PROBE_KEY), rule="+pexpiretime", way=Way.ASK, means=_NO_LATE_TTL),
+    Probe(command=("DUMP", PROBE_KEY), rule="+dump", way=Way.ASK, means=_NO_LATE_TTL),
+    Probe(
+        command=("CONFIG", "GET", "repl-timeout"),
+        rule="+config|get",
+        way=Way.ASK,
+        means="its repl-timeout is not known, a silent link is given up after 60 s",
+    ),
     Probe(command=("EXEC",), rule="+exec", way=Way.ASK, means=_NO_LATE_TTL),
     Probe(command=("MULTI",), rule="+multi", way=Way.ASK, means=_NO_LATE_TTL),  # the last: it lasts
 )
@@ -102,6 +115,13 @@ TARGET_PROBES = (
     Probe(command=("PFCOUNT", PROBE_KEY), rule="+pfcount", means=_STREAM),
     Probe(command=("PUBLISH", _CHANNEL, "x"), rule="+publish", means=_STREAM),
     Probe(command=("SPUBLISH", _CHANNEL, "x"), rule="+spublish", means=_STREAM),
+    *(
+        Probe(command=command, rule=f"+{command[0].lower()}", means=_NO_EXACT_TTL)
+        for command in (
+            ("SCAN", "0", "COUNT", "1"), ("PTTL", PROBE_KEY), ("HLEN", PROBE_KEY), ("HKEYS", PROBE_KEY),
+            ("HSCAN", PROBE_KEY, "0"), ("HPEXPIRETIME", PROBE_KEY, "FIELDS", "1", "f"),
+        )
+    ),
 )  # fmt: skip
 
 

@@ -112,10 +112,11 @@ async def test_an_administrator_learns_whether_psync_is_permitted(
 
 
 SOURCE_LACKS = [("ping", REFUSAL), ("replconf", REFUSAL), ("info", WARNING), ("time", WARNING),
-                ("pttl", WARNING), ("multi", WARNING), ("exec", WARNING), ("select", WARNING)]  # fmt: skip
+                ("pttl", WARNING), ("multi", WARNING), ("exec", WARNING), ("select", WARNING), ("dump", WARNING), ("config|get", WARNING)]  # fmt: skip
 TARGET_LACKS = [("info", REFUSAL), ("time", REFUSAL), ("dump", REFUSAL), ("hgetall", REFUSAL), ("set", REFUSAL),
                 ("restore", REFUSAL), ("multi", REFUSAL), ("client|setname", REFUSAL), ("publish", WARNING),
-                ("eval", WARNING), ("rename", WARNING), ("client|list", WARNING)]  # fmt: skip
+                ("eval", WARNING), ("rename", WARNING), ("client|list", WARNING),
+                ("scan", WARNING), ("hpexpiretime", WARNING)]  # fmt: skip
 
 
 @pytest.mark.parametrize(
