@@ -19,6 +19,7 @@ EngineError
 │   ├── CheckpointMoved       somebody else has written the checkpoint; nothing was applied  read again
 │   ├── TargetRejected        an error reply to a write; names command, key and offset       exit 4
 │   └── UnsupportedByTarget   a value or a function that this target cannot hold             exit 3
+├── TaskNotReached            a running task of this machine does not answer or refuses      exit 3
 ├── SpoolDamaged              what the spool wrote to disk cannot be read back                reconnect
 ├── LedgerError               the list of the keys brought cannot be kept (disk, access)     exit 3
 └── InternalError             a bug of ours                                                  exit 4
@@ -144,6 +145,10 @@ class TargetRejected(TargetError):
 
 class UnsupportedByTarget(TargetError):
     """A value or a function that this target cannot hold."""
+
+
+class TaskNotReached(EngineError):
+    """A task that runs on this machine did not answer on its control socket, or did not do what was asked."""
 
 
 class SpoolDamaged(EngineError):

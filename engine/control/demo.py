@@ -22,13 +22,13 @@ from pathlib import Path
 
 from engine.control.choices import ProgressMode
 from engine.control.progress import Reporter, make_reporter
-from engine.control.wording import byte_count
 from engine.demo.child import death_signal, module_command, module_environment
 from engine.demo.compare import Comparison, compare
 from engine.demo.dataset import fill
 from engine.demo.lag_probe import LagProbe
 from engine.demo.servers import RunningServer, ServerBinary, find_servers
 from engine.errors import ConfigError, EngineError
+from engine.quantities import byte_count
 from engine.supervision.status import TaskStatus
 
 SOURCES = ("redis-6.2", "redis-7.0", "valkey-8.1")  # the first that is installed
@@ -134,7 +134,9 @@ def _folder(*, keep: bool) -> Iterator[Path]:
 @contextmanager
 def _server(binary: ServerBinary, directory: Path, *, keep: bool) -> Iterator[RunningServer]:
     directory.mkdir()
-    server = RunningServer(binary, directory=directory, outlive_parent=keep)
+    # The 1 MB that old servers come with would rightly be warned of.
+    config = {"repl-backlog-size": "64mb"}
+    server = RunningServer(binary, config=config, directory=directory, outlive_parent=keep)
     server.start()
     try:
         yield server

@@ -13,6 +13,7 @@ from engine.errors import (
     TargetNotReady,
     TargetRefused,
     TargetUnreachable,
+    TaskNotReached,
     UnsupportedByTarget,
 )
 
@@ -33,6 +34,7 @@ _REFUSALS = (
     TargetNotReady,
     TargetRefused,
     TargetUnreachable,
+    TaskNotReached,
     UnsupportedByTarget,
 )
 

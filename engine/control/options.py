@@ -162,17 +162,9 @@ def read_options(flags: Mapping[str, Any], environment: Mapping[str, str]) -> Sy
         ConfigError: names the flag, variable or key at fault, and what it may be or the nearest
             valid name.
     """
-    _refuse_unknown_variables(environment)
-    config = flags.get("config") or environment.get(f"{ENV_PREFIX}CONFIG")
-    table: dict[str, Any] = {}
-    if config:
-        table = read_toml(Path(config))
-        _refuse_unknown_keys(table, Path(config))
-    given = {name: value for name, value in flags.items() if name != "config" and value is not None}
-    values = _merge(given, environment, table, str(config))
-
-    source, source_warnings = _endpoint(values, "source")
-    target, target_warnings = _endpoint(values, "target")
+    values = read_values(flags, environment)
+    source, source_warnings = endpoint_of(values, "source")
+    target, target_warnings = endpoint_of(values, "target")
     if source.address == target.address:
         raise ConfigError(
             f"source and target are the same server, {source.address}",
@@ -216,6 +208,18 @@ def _without_effect(values: SyncValues) -> list[str]:
     if values.method is Method.FULL and values.exit_when_synced:
         return ["--exit-when-synced has no effect with --method full, which ends by itself"]
     return []
+
+
+def read_values(flags: Mapping[str, Any], environment: Mapping[str, str]) -> SyncValues:
+    """Flags, variables and file merged, each value checked by itself. Parameters and errors as read_options."""
+    _refuse_unknown_variables(environment)
+    config = flags.get("config") or environment.get(f"{ENV_PREFIX}CONFIG")
+    table: dict[str, Any] = {}
+    if config:
+        table = read_toml(Path(config))
+        _refuse_unknown_keys(table, Path(config))
+    given = {name: value for name, value in flags.items() if name != "config" and value is not None}
+    return _merge(given, environment, table, str(config))
 
 
 def derive_task_id(source: Endpoint, target: Endpoint) -> str:
@@ -308,7 +312,8 @@ def _nearest(name: str, known: Iterable[str]) -> str:
     return nearest[0]
 
 
-def _endpoint(values: SyncValues, role: Role) -> tuple[Endpoint, list[str]]:
+def endpoint_of(values: SyncValues, role: Role) -> tuple[Endpoint, list[str]]:
+    """One side's address and login, and warnings about them. Raises ConfigError; never shows a password."""
     url: SecretStr | None = getattr(values, role)
     if url is None:
         raise ConfigError(

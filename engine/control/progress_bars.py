@@ -10,7 +10,8 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.text import Text
 
-from engine.control.wording import Pace, duration, is_moving, snapshot_facts, stream_facts
+from engine.control.wording import Pace, is_moving, snapshot_facts, stream_facts
+from engine.quantities import duration
 from engine.supervision.status import TaskStatus
 
 

@@ -2,31 +2,8 @@
 
 from __future__ import annotations
 
+from engine.quantities import byte_count, duration
 from engine.supervision.status import TaskStatus
-
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
-_UNIT_STEP = 1024
-
-
-def byte_count(count: float) -> str:
-    """Write a number of bytes with three significant digits or so: `34.2 MiB`."""
-    for unit in _UNITS:
-        if abs(count) < _UNIT_STEP or unit == _UNITS[-1]:
-            break
-        count /= _UNIT_STEP
-    return f"{count:,.0f} {unit}" if unit == "B" else f"{count:,.1f} {unit}"
-
-
-def duration(seconds: float) -> str:
-    """Write a time span for people: `0.8 s`, `42 s`, `3 min 05 s`, `2 h 07 min`."""
-    if seconds < 10:
-        return f"{max(seconds, 0):.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
 
 
 class Pace:

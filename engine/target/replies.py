@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from engine.codec.block import Block
@@ -33,14 +34,18 @@ _NOT_READY_HINTS = {
     "TRYAGAIN": "the target's slots are being moved: wait",
 }
 
+# At the start, or inside redis-py's words about a command of a pipeline.
+_NOT_READY = re.compile(rf"(?:^|['\"])({'|'.join(_NOT_READY_HINTS)})\b")
+
 
 def not_ready(endpoint: Endpoint, text: str) -> TargetNotReady | None:
     """The error for a reply that means "not now"; None for any other."""
-    code = text.split(" ", 1)[0]
-    if code not in _NOT_READY_HINTS:
-        # redis-py takes the code off some errors.
-        code = {"Redis is loading the dataset in memory": "LOADING"}.get(text, "")
-    if not code:
+    found = _NOT_READY.search(text)
+    if found is not None:
+        code = found[1]
+    elif "Redis is loading the dataset in memory" in text:
+        code = "LOADING"  # redis-py takes it off
+    else:
         return None
     return TargetNotReady(
         f"the target {endpoint.address} takes no writes now: {text}",

@@ -17,17 +17,22 @@ def environment(**variables: str) -> dict[str, str]:
     kept = {
         name: value for name, value in os.environ.items() if not name.startswith("REDIS_FERRY_")
     }
-    ours = {"PYTHONPATH": str(ROOT), "COLUMNS": "80", "NO_COLOR": "1"}
-    return {**kept, **ours, **variables}
+    fixed = {
+        "PYTHONPATH": str(ROOT),
+        "COLUMNS": "80",
+        "NO_COLOR": "1",
+    }
+    return {**kept, **fixed, **variables}
 
 
 def run(
-    *arguments: str, program: tuple[str, ...] = COMMAND, **variables: str
+    *arguments: str, program: tuple[str, ...] = COMMAND, typed: str = "", **variables: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run to the end."""
+    """Run to the end. typed: what stands on its stdin."""
     return subprocess.run(
         [sys.executable, *program, *arguments],
         env=environment(**variables),
+        input=typed,
         capture_output=True,
         text=True,
         timeout=30,

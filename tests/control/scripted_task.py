@@ -54,6 +54,7 @@ class Task:
         self.state = TaskState.CREATED
         self._phase = PHASES[TaskState.CREATED]
         self.wrote_to_target = False
+        self.limits: list[int | None] = []
         self._settings = settings
         self._stop = asyncio.Event()
         self._callback: Callable[[TaskState], None] = lambda _state: None
@@ -114,6 +115,9 @@ class Task:
     def request_stop(self) -> None:
         self._stop.set()
 
+    def set_bandwidth_limit(self, bytes_per_second: int | None) -> None:
+        self.limits.append(bytes_per_second)
+
     def status(self) -> TaskStatus:
         return make_status(
             ts=time.time(),
@@ -135,6 +139,13 @@ if __name__ == "__main__":
     module = types.ModuleType("engine.supervision.task")
     module.Task = Task  # type: ignore[attr-defined]
     sys.modules[module.__name__] = module
+    gate = types.ModuleType("engine.control.preflight_gate")
+
+    async def refuse_or_warn(_settings: TaskSettings) -> None:
+        """There are no servers to look at."""
+
+    gate.refuse_or_warn = refuse_or_warn  # type: ignore[attr-defined]
+    sys.modules[gate.__name__] = gate
     codec = types.ModuleType("engine.codec")
     codec.COMPILED = os.environ.get("COMPILED") != "no"  # type: ignore[attr-defined]
     sys.modules[codec.__name__] = codec

@@ -14,6 +14,7 @@ REFUSALS = [
     errors.SourceRefused,
     errors.SourceNotReady,
     errors.TargetUnreachable,
+    errors.TaskNotReached,
     errors.TargetAuthError,
     errors.TargetRefused,
     errors.TargetNotReady,

@@ -15,7 +15,8 @@ from rich.console import Console
 from engine.control.progress import CONTRACT_NAMES, JsonLines, PlainLines, status_object
 from engine.control.progress_bars import Bars, LinesAbove
 from engine.control.progress_thread import ProgressThread
-from engine.control.wording import Pace, byte_count, duration, progress_line, summary
+from engine.control.wording import Pace, progress_line, summary
+from engine.quantities import byte_count, duration
 from engine.supervision.status import TaskStatus
 from tests.control.scripted_task import make_status
 
