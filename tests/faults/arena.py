@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from engine.demo.compare import compare
 from engine.demo.dataset import fill
 from engine.demo.servers import RunningServer
+from engine.demo.wire import Wire, pack
 from tests.faults.worker import Worker
 from tests.fix_servers import StartServer
 from tests.live.sides import CONFIG, digest_of, keys_of_ours, offset_of
@@ -30,6 +31,7 @@ SOURCE_CONFIG: dict[str, str | int] = {
 SOON_MS = 60_000  # no key of the data set expires so early; the load's short ones all do
 PROXY_BUFFER_BYTES = 64 * 1024
 POLL_SECONDS = 0.02
+SMALLEST_SEGMENT_BYTES = 256 * 1024
 DEADLINE_SECONDS = 60.0
 
 
@@ -42,6 +44,29 @@ def holds(is_true: Callable[[], Any], what: str, *, deadline_seconds: float = 60
             return answer
         assert time.monotonic() < deadline, f"not within {deadline_seconds:g} s: {what}"
         time.sleep(POLL_SECONDS)
+
+
+def write_at_rate(
+    server: RunningServer, *, bytes_per_second: int, seconds: float, on_tick: Callable[[], None]
+) -> None:
+    """Write values of 64 KiB over a few names; `on_tick` is called some ten times a second."""
+    value_bytes = 64 * 1024
+    noise = os.urandom(2 * value_bytes)
+    began, sent, ticks = time.monotonic(), 0, 0
+    with Wire(server.endpoint, db=4) as wire:
+        while (now := time.monotonic() - began) < seconds:
+            due = int(now * bytes_per_second / value_bytes) - sent
+            batch = b"".join(
+                pack((b"SET", b"burst:%d" % (n % 64), noise[n % value_bytes :][:value_bytes]))
+                for n in range(sent, sent + due)
+            )
+            wire.send(batch)
+            list(wire.replies(due))
+            sent += due
+            if now * 10 > ticks:
+                ticks += 1
+                on_tick()
+            time.sleep(0.005)  # the pace of the writing
 
 
 class Arena:
@@ -112,6 +137,11 @@ class Arena:
         return found
 
 
+def url_of(server: RunningServer, proxy: ProxyThread) -> str:
+    """The server's URL through its proxy."""
+    return server.url.replace(f":{server.port}", f":{proxy.port}")
+
+
 @contextmanager
 def arena(
     start_server: StartServer,
@@ -122,6 +152,7 @@ def arena(
     target_config: dict[str, str | int] | None = None,
     keys: int = 2000,
     seed: int = 1,
+    wrapper: Sequence[str] = (),
 ) -> Iterator[Arena]:
     """A source with `keys` keys of all types and an empty target; `options` are the worker's."""
     source = start_server(server, config=SOURCE_CONFIG | (source_config or {}))
@@ -131,10 +162,11 @@ def arena(
         ProxyThread(source.port, receive_buffer_bytes=PROXY_BUFFER_BYTES) as source_proxy,
         ProxyThread(target.port, receive_buffer_bytes=PROXY_BUFFER_BYTES) as target_proxy,
         Worker(
-            f"redis://127.0.0.1:{source_proxy.port}",
-            f"redis://127.0.0.1:{target_proxy.port}",
+            url_of(source, source_proxy),
+            url_of(target, target_proxy),
             folder,
             *options,
+            wrapper=wrapper,
         ) as worker,
     ):
         yield Arena(source, target, source_proxy, target_proxy, worker)
@@ -151,8 +183,11 @@ def ballast(server: RunningServer, size_bytes: int, *, value_bytes: int = 64 * 1
                 client.set(name, value)
 
 
-def spool_files(folder: Path) -> list[Path]:
-    """What is in the spool's folder now, whatever the spool calls it."""
-    with contextlib.suppress(FileNotFoundError):
-        return [it for it in folder.rglob("*") if it.is_file()]
-    return []
+def spool_files(worker: Worker) -> list[Path]:
+    """The files that hold stream or snapshot, largest first: whatever the spool calls them, they are not small."""
+    found = []
+    for it in worker.spool_dir.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # released meanwhile
+            if it.is_file() and it.stat().st_size >= SMALLEST_SEGMENT_BYTES:
+                found.append(it)
+    return sorted(found, key=lambda it: it.stat().st_size, reverse=True)

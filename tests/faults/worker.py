@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any, Self
 
@@ -42,16 +42,24 @@ class Worker:
     status: the last progress object of the current run; {} before the first. runs: how often it was started.
     totals: the counters' sums over all ended runs and the current one, each as last seen: what happens in the last
     moment before a kill is not counted. highest: the largest figures seen in any run. stderr goes to `log_path`.
+    wrapper: a command that runs the worker's command, given behind it, in its own place.
     """
 
     def __init__(
-        self, source_url: str, target_url: str, folder: Path, *options: str, task_id: str = "t1"
+        self,
+        source_url: str,
+        target_url: str,
+        folder: Path,
+        *options: str,
+        task_id: str = "t1",
+        wrapper: Sequence[str] = (),
     ) -> None:
         self.spool_dir = folder / "spool"
         self.log_path = folder / "worker.log"
         self.runs = 0
         self.highest: Counter[str] = Counter()
         self._command = [
+            *wrapper,
             sys.executable,
             *COMMAND,
             "sync",
@@ -125,11 +133,10 @@ class Worker:
 
     def close(self) -> None:
         """End it, whatever it does."""
-        if self._process is not None:
-            if self.is_running:
-                with contextlib.suppress(ProcessLookupError):
-                    self.resume()
-                self.kill()
+        if self.is_running:
+            with contextlib.suppress(ProcessLookupError):
+                self.resume()
+            self.kill()
 
     def __enter__(self) -> Self:
         return self
@@ -176,7 +183,7 @@ class Worker:
     @property
     def open_files(self) -> int:
         """File handles of the process now."""
-        return len(os.listdir(f"/proc/{self.pid}/fd"))
+        return sum(1 for _ in Path(f"/proc/{self.pid}/fd").iterdir())
 
     def messages(self) -> str:
         """Everything that all runs have written to stderr."""
