@@ -12,7 +12,11 @@ from setuptools import Extension, setup
 
 COMPILED_MODULES = (
     "command_reader",
+    "created_keys",
     "crc64",
+    "field_times",
+    "key_recorder",
+    "key_set",
     "lzf",
     "out_buffer",
     "packed",

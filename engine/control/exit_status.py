@@ -9,8 +9,10 @@ from engine.errors import (
     SourceRefused,
     SourceUnreachable,
     TargetAuthError,
+    TargetNotReady,
     TargetRefused,
     TargetUnreachable,
+    UnsupportedByTarget,
 )
 
 DONE = 0
@@ -26,8 +28,10 @@ _REFUSALS = (
     SourceRefused,
     SourceUnreachable,
     TargetAuthError,
+    TargetNotReady,
     TargetRefused,
     TargetUnreachable,
+    UnsupportedByTarget,
 )
 
 

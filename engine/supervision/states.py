@@ -30,8 +30,12 @@ TRANSITIONS: dict[TaskState, frozenset[TaskState]] = {
     _S.CREATED: frozenset({_S.CONNECTING, _S.STOPPED}),
     _S.CONNECTING: frozenset({_S.SNAPSHOT, _S.STREAM, _S.RECOVERING, _S.STOPPING, _S.FAILED}),
     _S.SNAPSHOT: frozenset({_S.STREAM, _S.DONE, _S.RECOVERING, _S.STOPPING, _S.FAILED}),
-    _S.STREAM: frozenset({_S.DONE, _S.RECOVERING, _S.STOPPING, _S.FAILED}),
-    _S.RECOVERING: frozenset({_S.CONNECTING, _S.STOPPING, _S.FAILED}),
+    # Back to the snapshot when the source no longer has the place where the stream would go on.
+    _S.STREAM: frozenset({_S.SNAPSHOT, _S.DONE, _S.RECOVERING, _S.STOPPING, _S.FAILED}),
+    # One side is away; the other goes on meanwhile, so what is left of the work may even end.
+    _S.RECOVERING: frozenset(
+        {_S.CONNECTING, _S.SNAPSHOT, _S.STREAM, _S.DONE, _S.STOPPING, _S.FAILED}
+    ),
     _S.STOPPING: frozenset({_S.STOPPED, _S.DONE, _S.FAILED}),
     _S.STOPPED: frozenset(),
     _S.DONE: frozenset(),

@@ -7,14 +7,9 @@ from dataclasses import dataclass
 from engine.codec.block import Block
 from engine.codec.command_text import command_at
 from engine.endpoint import Endpoint
-from engine.errors import EngineError, TargetAuthError, TargetRejected
+from engine.errors import EngineError, TargetAuthError, TargetNotReady, TargetRejected
 
 _HINTS = {
-    "OOM": "give the target more memory (maxmemory), then run the same command again",
-    "READONLY": "the target is a replica: use its primary's address",
-    "LOADING": "the target is loading its data: run the same command again when it is up",
-    "MISCONF": "the target cannot save its data: repair its disk or its settings",
-    "NOREPLICAS": "the target wants replicas (min-replicas-to-write): connect them",
     "BUSYKEY": "the target has this key: choose --on-conflict replace or skip, or an empty target",
     "NOPERM": "grant the target's user this command and all keys",
     "NOAUTH": "the target asks for a password",
@@ -22,6 +17,34 @@ _HINTS = {
     "CROSSSLOT": "the target is a cluster node",
     "ERR": "",
 }
+
+# A write refused for the moment: nothing of its transaction was applied, and it is tried again.
+_NOT_READY_HINTS = {
+    "OOM": "give the target more memory: CONFIG SET maxmemory …",
+    "READONLY": "the target is a replica: wait for the failover, or use its primary's address",
+    "LOADING": "the target is loading its data: wait",
+    "MISCONF": "the target cannot save its data: repair its disk, or CONFIG SET stop-writes-on-bgsave-error no",
+    "NOREPLICAS": "the target wants replicas: connect them, or CONFIG SET min-replicas-to-write 0",
+    "MASTERDOWN": "the target is a replica without its primary: repair that",
+    "BUSY": "a script holds the target: SCRIPT KILL",
+    "CLUSTERDOWN": "the target's cluster is down: repair it",
+    "TRYAGAIN": "the target's slots are being moved: wait",
+}
+
+
+def not_ready(endpoint: Endpoint, text: str) -> TargetNotReady | None:
+    """The error for a reply that means "not now"; None for any other."""
+    code = text.split(" ", 1)[0]
+    if code not in _NOT_READY_HINTS:
+        # redis-py takes the code off some errors.
+        code = {"Redis is loading the dataset in memory": "LOADING"}.get(text, "")
+    if not code:
+        return None
+    return TargetNotReady(
+        f"the target {endpoint.address} takes no writes now: {text}",
+        code=code,
+        hint=_NOT_READY_HINTS[code],
+    )
 
 
 # Errors by which a script fails here although it did not at the source.
@@ -45,7 +68,7 @@ def is_failure_of_the_source(block: Block, reply: int, element: int, text: str) 
     """
     if block.offset < 0 or "user_script" not in text:
         return False
-    arguments = command_at(block.data, reply if element < 0 else 1 + element)
+    arguments = command_at(block.data, block.command_index(reply, element))
     if not arguments or arguments[0].upper() not in {b"EVAL", b"EVALSHA"}:
         return False
     words = set(text.replace(":", " ").replace("-", " ").split())
@@ -63,8 +86,7 @@ def rejected(
     code = text.split(" ", 1)[0]
     if policy.skip_existing and (code == "BUSYKEY" or "already exists" in text):
         return None
-    index = reply if element < 0 else 1 + element
-    arguments = command_at(block.data, index)
+    arguments = command_at(block.data, block.command_index(reply, element))
     command = arguments[0].decode("ascii", "replace").upper() if arguments else "?"
     key = arguments[1] if len(arguments) > 1 else b""
     where = "in the snapshot" if block.offset < 0 else f"in the block up to offset {block.offset}"
@@ -87,7 +109,7 @@ def rejected(
 def _hint(code: str, text: str) -> str:
     if "Bad data format" in text:
         return "the target cannot load this value: does it lack a module or is it older than the source?"
-    return _HINTS.get(code, "")
+    return _HINTS.get(code) or _NOT_READY_HINTS.get(code, "")
 
 
 def _shown(key: bytes) -> str:

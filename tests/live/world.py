@@ -85,9 +85,8 @@ def links_of(target: RunningServer) -> list[int]:
 
 
 def owes_corrections(run: Run) -> bool:
-    """Whether relative TTLs of an old source that came late are still as they came."""
-    line = run.task._line
-    return line is None or line._stream is None or line._stream.owes_corrections
+    """Whether expiries on the target are still to be put right."""
+    return run.task.status().expiries_owed
 
 
 def kill_replica(source: RunningServer) -> None:
