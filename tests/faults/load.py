@@ -2,7 +2,7 @@
 
 It is the demo's mixed workload (INCR, APPEND, RPUSH, LPOP, SETRANGE, HINCRBY, ZINCRBY, SADD, SPOP, RENAME, COPY,
 XADD *, transactions and scripts over several databases, keys that expire) with two things added: counters whose TTL
-is renewed before it runs out, and a new connection whenever the old one breaks. What was sent and not answered then
+is renewed long before it runs out, and a new connection whenever the old one breaks. What was sent and not answered then
 is the source's affair: the target is compared with the source, not with the load.
 """
 
@@ -20,7 +20,10 @@ from engine.endpoint import Endpoint
 KEYS_OF_A_KIND = 60
 RENEWED_KEYS = 20
 RENEWED_DATABASES = (0, 2)
-RENEWED_TTL_MS = 2500
+RENEWED_TTL_MS = (
+    60_000  # longer than any fault here lasts; tests/faults/test_expiry_race.py has short ones
+)
+LASTING_MS = 3_600_000  # given at the end, so that they are there to be compared
 RENEWAL_PAUSE_SECONDS = 0.1
 RETRY_SECONDS = 0.05
 AWAY = ("LOADING", "MISCONF", "ERR server is shutting down", "SHUTTINGDOWN")
@@ -110,12 +113,14 @@ class FaultLoad:
     def _renew(self) -> None:
         rng = random.Random(self._seed)
         with Wire(self._endpoint) as wire:
-            while not self._stop.wait(RENEWAL_PAUSE_SECONDS):
+            is_last = False
+            while not is_last:
+                is_last = self._stop.wait(RENEWAL_PAUSE_SECONDS)
                 for db in RENEWED_DATABASES:
                     wire.ask("SELECT", db)
                     for number in range(RENEWED_KEYS):
                         wire.ask("INCR", f"renew:{number}")
                         wire.ask("HINCRBY", f"renew:h:{number}", "n", rng.randrange(9))
                         for key in (f"renew:{number}", f"renew:h:{number}"):
-                            wire.ask("PEXPIRE", key, RENEWED_TTL_MS)
+                            wire.ask("PEXPIRE", key, LASTING_MS if is_last else RENEWED_TTL_MS)
                 self.renewals += 1

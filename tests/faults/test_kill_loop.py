@@ -118,12 +118,13 @@ def kill_servers(it: Arena, server_name: str, rng: random.Random, kills: int) ->
     server = it.source if server_name == "source" else it.target
     with FaultLoad(it.source.endpoint, rate=RATE, seed=rng.randrange(1 << 30)) as load:
         it.worker.start()
-        for number in range(1, kills + 1):
+        for _ in range(kills):
             it.follows()
             load.has_written(rng.randrange(100, 800))
             at_any_moment(rng, 0.2)
+            errors = it.worker.status["errors"]
             server.kill()
-            it.worker.wait_for(lambda now, n=number: now["reconnects"] >= n, "it is noticed")
+            it.worker.wait_for(lambda now, n=errors: now["errors"] > n, "it is noticed")
             server.start()
         it.follows()
         load.has_written(500)

@@ -105,7 +105,7 @@ def test_a_rotated_password_ends_the_task_and_the_new_one_continues_it(
             assert it.worker.wait_for_end() == FAILED
             message = it.worker.status["error"]
             assert f"the {side}" in message
-            assert "credentials" in message
+            assert "check user and password" in message
             assert "before" not in it.worker.messages()
             load.has_written(300)
             it.worker.start(f"--{side}-password-file={password_file}")

@@ -136,7 +136,12 @@ class SpoolLife(RuleBasedStateMachine):
             for size in sizes:
                 if not self.is_reading:
                     break
-                put(self.spool, Section.SNAPSHOT, content(self.snapshot_end, size), ms=self.next_ms())
+                put(
+                    self.spool,
+                    Section.SNAPSHOT,
+                    content(self.snapshot_end, size),
+                    ms=self.next_ms(),
+                )
                 self.snapshot_end += size
 
         self.run(receive())
