@@ -11,6 +11,7 @@ from Cython.Build import build_ext
 from setuptools import Extension, setup
 
 COMPILED_MODULES = (
+    "block_writer",
     "command_reader",
     "created_keys",
     "crc64",

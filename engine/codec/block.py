@@ -11,7 +11,7 @@ class Block:
     it, -1 in the snapshot. db: database selected at the source there. received_seconds: monotonic time when
     its oldest bytes were received. is_transaction: data ends with EXEC, and the last reply is that of the
     commands between MULTI and it. guard_replies: replies before MULTI's own (checkpoint.py, guard).
-    skipped: numbers of the replies by which the target kept what it had.
+    skipped: replies by which the target kept what it had.
     """
 
     __slots__ = (
@@ -28,7 +28,7 @@ class Block:
         "skipped",
     )
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - keyword-only facts
         self,
         *,
         data: bytes,
@@ -51,7 +51,7 @@ class Block:
         self.guard_replies = guard_replies
         self.shard = shard
         self.received_seconds = 0.0
-        self.skipped: list[int] = []
+        self.skipped = 0
 
     def command_index(self, reply: int, element: int) -> int:
         """Which command of `data` got reply number `reply`, or element `element` of EXEC's (-1: none)."""

@@ -284,7 +284,7 @@ class KeySet:
         return True
 
     def grow(self, table):
-        """Move a table to a new region: of twice its slots, or of as many where tombstones filled it."""
+        """Move a table to a new region: of more slots, or of as many where tombstones filled it."""
         entry: cython.ulonglong = self.words[DIRECTORY + table]
         bits: cython.int = entry & 63
         old: cython.Py_ssize_t = entry >> 6
@@ -296,7 +296,7 @@ class KeySet:
             if self.words[i] > 1:
                 live += 1
         if live * 2 > old_slots:
-            bits += 1
+            bits += 2 if bits < 12 else 1  # small ones take fewer steps
         slots: cython.Py_ssize_t = cython.cast(cython.Py_ssize_t, 1) << bits
         mask: cython.Py_ssize_t = slots - 1
         new: cython.Py_ssize_t = self.words[1]

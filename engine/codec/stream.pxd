@@ -1,32 +1,16 @@
-from engine.codec.command_reader cimport KEPT_ARGUMENTS, CommandReader
+from engine.codec.block_writer cimport BlockWriter
+from engine.codec.command_reader cimport KEPT_ARGUMENTS
 from engine.codec.created_keys cimport record_created_keys
 from engine.codec.key_recorder cimport KeyRecorder
-from engine.codec.out_buffer cimport OutBuffer
 
-cdef class StreamTranscoder(CommandReader):
+cdef class StreamTranscoder(BlockWriter):
     cdef object plan
-    cdef public long long offset
-    cdef bytes replid
-    cdef long long epoch
-    cdef bytes checkpoint_key
-    cdef bint has_checkpoint
-    cdef bytes ledger
-    cdef public long long serial
-    cdef public long long block_offset
-    cdef public long long margin_since_ms
     cdef public long long margin_ms
     cdef public long long horizon_ms
     cdef bint has_margin
     cdef bint absolute_expiry
     cdef long long clock_offset_ms
-    cdef Py_ssize_t block_bytes
-    cdef OutBuffer out
-    cdef public int db
-    cdef int block_db
-    cdef bint is_open
     cdef public bint in_transaction
-    cdef int block_replies
-    cdef int block_commands
     cdef long long received_ms
     cdef public long long getack_offset
     cdef public long long flushes
@@ -47,17 +31,14 @@ cdef class StreamTranscoder(CommandReader):
     cdef follow_late_key(self, bytes name)
     cpdef feed(self, bytes chunk, long long received_ms, bint is_late)
     cdef note_late_hash(self, int db, bytes key)
+    cdef note_late(self, set late, int db, bytes key)
     cpdef add_late_keys(self, keys, hashes)
     cpdef tuple take_late(self, int keys_limit, int hashes_limit)
     cpdef release_late_keys(self)
-    cpdef set_replid(self, str replid)
-    cpdef checkpoint_block(self)
     cpdef next_block(self, bint flush)
     cdef bint is_special(self) noexcept
     cdef bint has_expiry_option(self, Py_ssize_t first) noexcept
     cdef take_special(self)
-    cdef copy_command(self)
-    cdef put_command(self, list arguments)
     cdef take_select(self)
     cdef take_swapdb(self)
     cdef take_expiry(self, bytes name)
@@ -69,6 +50,3 @@ cdef class StreamTranscoder(CommandReader):
     cdef moment_after(self, bytes text, bint is_seconds)
     cdef later_moment(self, bytes text, bint is_seconds)
     cdef margin_of(self, moment)
-    cdef put_token(self)
-    cdef open_block(self)
-    cdef close_block(self)

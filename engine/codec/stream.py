@@ -5,10 +5,7 @@ few: PING and REPLCONF only move the offset, MULTI and EXEC are merged into the 
 relative times become absolute, and while the target is behind, expiries get a margin. A block never ends inside a
 transaction of the source.
 
-    WATCH checkpoint · HSETNX checkpoint token-before 0 · MULTI · [SELECT db] · commands … · [SELECT 0]
-        · HDEL checkpoint token-before · HSET checkpoint … offset n db d token 1 · EXEC
-
-What the token is for stands in engine/checkpoint/checkpoint.py.
+The blocks' form stands in block_writer.py.
 
 Source of the stream's shape: replication.c, replicationFeedSlaves; server.c, propagatePendingCommands.
 """
@@ -18,30 +15,25 @@ try:
 except ModuleNotFoundError:
     from engine.codec import cython_shim as cython
 if not cython.compiled:
-    from engine.codec.command_reader import KEPT_ARGUMENTS, CommandReader
+    from engine.codec.block_writer import BlockWriter
+    from engine.codec.command_reader import KEPT_ARGUMENTS
     from engine.codec.created_keys import record_created_keys
-    from engine.codec.out_buffer import OutBuffer
 
-from engine.codec.block import Block
 from engine.codec.command_text import command_at
 
 MAX_LATE_KEYS = 200_000
-GUARD_REPLIES = 2  # of WATCH and HSETNX
 SENTINEL_CHANNEL = b"__sentinel__:hello"
 
 
 @cython.cclass
-class StreamTranscoder(CommandReader):
+class StreamTranscoder(BlockWriter):
     """Feed chunks, take blocks until `next_block` returns None, feed again.
 
-    offset: the stream offset after the last command taken. block_offset: that of the newest block given out.
-    serial: number of that block's write (checkpoint.py). db: database selected at the source there.
     getack_offset: offset after the newest `REPLCONF GETACK`, -1 before the first. flushes: FLUSHALL and
     FLUSHDB seen. pings, messages_dropped (Sentinel's announcements), rewritten: counts. pause_at: take no command
     behind this offset; -1 for none.
 
     margin_ms, horizon_ms: expiries before the moment `horizon_ms` are applied so much later (0: as they are).
-    margin_since_ms: since when there may be such expiries on the target, 0: there are none.
     late_keys, late_hashes: (db, key) whose expiry, or that of whose fields, is to be put right: it has a margin, or
     its relative time came in bytes fed as late, so that the moment it counts from is not known. Where such keys
     move is followed; with is_settling, where any key moves. late_keys_lost: how many found no room.
@@ -51,29 +43,13 @@ class StreamTranscoder(CommandReader):
 
     def __init__(self, plan) -> None:
         self.plan = plan
-        CommandReader.__init__(self, plan.offset)
-        self.offset = plan.offset
-        self.replid = plan.replid.encode()
-        self.epoch = plan.epoch
-        self.checkpoint_key = plan.checkpoint_key
-        self.has_checkpoint = bool(plan.checkpoint_key)
-        self.ledger = plan.ledger.encode()
-        self.serial = plan.serial
-        self.block_offset = plan.offset
-        self.margin_since_ms = plan.margin_since_ms
+        BlockWriter.__init__(self, plan)
         self.margin_ms = 0
         self.horizon_ms = 0
         self.has_margin = False
         self.absolute_expiry = plan.absolute_expiry
         self.clock_offset_ms = plan.clock_offset_ms
-        self.block_bytes = plan.block_bytes
-        self.out = OutBuffer(plan.block_bytes + 64 * 1024)
-        self.db = plan.db
-        self.block_db = 0
-        self.is_open = False
         self.in_transaction = False
-        self.block_replies = 0
-        self.block_commands = 0
         self.received_ms = 0
         self.getack_offset = -1
         self.flushes = 0
@@ -230,7 +206,7 @@ class StreamTranscoder(CommandReader):
         return False
 
     def add_late_keys(self, keys, hashes):
-        """Owe these keys, (db, key) each, a correction: a line before this one could not make it."""
+        """Owe these a correction as well: a stay at the target before this one could not make it."""
         self.late_keys.update(keys)
         self.late_hashes.update(hashes)
         self.release_late_keys()
@@ -248,15 +224,6 @@ class StreamTranscoder(CommandReader):
     def release_late_keys(self):
         """Those taken are corrected."""
         self.has_late_keys = bool(self.late_keys) or bool(self.late_hashes)
-
-    def set_replid(self, replid):
-        """The history goes on under another id (PSYNC2); blocks closed from now on say so."""
-        self.replid = replid.encode()
-
-    def checkpoint_block(self):
-        """A block without commands: the open one must have been taken."""
-        self.open_block()
-        return self.close_block()
 
     def take_special(self):
         """Act on the special command [command, pos); `offset` stands behind it already."""
@@ -295,22 +262,6 @@ class StreamTranscoder(CommandReader):
             self.take_field_expiry(name)
         else:
             self.take_expiry(name)
-
-    def copy_command(self):
-        if not self.is_open:
-            self.open_block()
-        self.out.put(self.ptr, self.command, self.pos - self.command)
-        self.block_commands += 1
-        self.block_replies += 1
-
-    def put_command(self, arguments):
-        """Write a command of our own making in place of the source's."""
-        if not self.is_open:
-            self.open_block()
-        self.out.put_header(42, len(arguments))
-        for text in arguments:
-            self.out.put_bulk_bytes(text)
-        self.block_replies += 1
 
     def take_select(self):
         text = self.argument(1)
@@ -351,7 +302,7 @@ class StreamTranscoder(CommandReader):
         if name == b"MSETEX":
             rewritten = self.with_late_msetex()
         elif count > KEPT_ARGUMENTS:
-            rewritten = None
+            pass
         elif (name == b"SETEX" or name == b"PSETEX") and count == 4:
             moment = self.moment_after(self.argument(2), name == b"SETEX")
             if moment is not None:
@@ -425,15 +376,14 @@ class StreamTranscoder(CommandReader):
         return at
 
     def note_late_key(self, db, key):
-        if len(self.late_keys) < MAX_LATE_KEYS:
-            self.late_keys.add((db, key))
-            self.has_late_keys = True
-        else:
-            self.late_keys_lost += 1
+        self.note_late(self.late_keys, db, key)
 
     def note_late_hash(self, db, key):
-        if len(self.late_hashes) < MAX_LATE_KEYS:
-            self.late_hashes.add((db, key))
+        self.note_late(self.late_hashes, db, key)
+
+    def note_late(self, late, db, key):
+        if len(late) < MAX_LATE_KEYS:
+            late.add((db, key))
             self.has_late_keys = True
         else:
             self.late_keys_lost += 1
@@ -457,7 +407,6 @@ class StreamTranscoder(CommandReader):
         count = self.arguments_done
         for index in range(first_option, count - 1):
             option = self.argument(index).upper()
-            moment = None
             if option == b"EX" or option == b"PX":
                 moment = self.moment_after(self.argument(index + 1), option == b"EX")
             elif option == b"EXAT" or option == b"PXAT":
@@ -522,7 +471,7 @@ class StreamTranscoder(CommandReader):
         return b"%d" % (moment + self.margin_of(moment))
 
     def later_moment(self, text, is_seconds):
-        """Text of the moment with its margin, in ms; None if it is to stay as it is."""
+        """Text of the moment with its margin, ms; None if it is to stay as it is."""
         try:
             moment = int(text)
         except ValueError:
@@ -540,69 +489,3 @@ class StreamTranscoder(CommandReader):
         if self.margin_since_ms == 0:
             self.margin_since_ms = max(self.received_ms + self.clock_offset_ms, 1)
         return self.margin_ms
-
-    def put_token(self):
-        """The token of the write `serial` (checkpoint.py, token)."""
-        self.out.put_bulk_bytes(b"at:%d:%d" % (self.epoch, self.serial))
-
-    def open_block(self):
-        out = self.out
-        self.is_open = True
-        self.block_db = 0
-        self.block_replies = 0
-        self.block_commands = 0
-        if self.has_checkpoint:
-            out.put_bytes(b"*2\r\n$5\r\nWATCH\r\n")
-            out.put_bulk_bytes(self.checkpoint_key)
-            out.put_bytes(b"*4\r\n$6\r\nHSETNX\r\n")
-            out.put_bulk_bytes(self.checkpoint_key)
-            self.put_token()
-            out.put_bytes(b"$1\r\n0\r\n*1\r\n$5\r\nMULTI\r\n")
-            self.block_replies = GUARD_REPLIES + 1
-        if self.db != 0:
-            out.put_bytes(b"*2\r\n$6\r\nSELECT\r\n")
-            out.put_bulk_number(self.db)
-            self.block_replies += 1
-            self.block_db = self.db
-
-    def close_block(self):
-        out = self.out
-        if self.block_db != 0:
-            out.put_bytes(b"*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n")
-            self.block_replies += 1
-        if self.has_checkpoint:
-            out.put_bytes(b"*3\r\n$4\r\nHDEL\r\n")
-            out.put_bulk_bytes(self.checkpoint_key)
-            self.put_token()
-            self.serial += 1
-            out.put_bytes(b"*20\r\n$4\r\nHSET\r\n")
-            out.put_bulk_bytes(self.checkpoint_key)
-            out.put_bytes(
-                b"$6\r\nformat\r\n$1\r\n1\r\n$5\r\nphase\r\n$6\r\nstream\r\n$5\r\nepoch\r\n"
-            )
-            out.put_bulk_number(self.epoch)
-            out.put_bytes(b"$6\r\nreplid\r\n")
-            out.put_bulk_bytes(self.replid)
-            out.put_bytes(b"$6\r\noffset\r\n")
-            out.put_bulk_number(self.offset)
-            out.put_bytes(b"$2\r\ndb\r\n")
-            out.put_bulk_number(self.db)
-            out.put_bytes(b"$6\r\nledger\r\n")
-            out.put_bulk_bytes(self.ledger)
-            out.put_bytes(b"$12\r\nmargin_since\r\n")
-            out.put_bulk_number(self.margin_since_ms)
-            self.put_token()
-            out.put_bytes(b"$1\r\n1\r\n*1\r\n$4\r\nEXEC\r\n")
-            self.block_replies += 3  # HDEL, HSET, EXEC
-        block = Block(
-            data=out.take(),
-            replies=self.block_replies,
-            commands=self.block_commands,
-            offset=self.offset,
-            db=self.db,
-            is_transaction=self.has_checkpoint,
-            guard_replies=GUARD_REPLIES if self.has_checkpoint else 0,
-        )
-        self.is_open = False
-        self.block_offset = self.offset
-        return block

@@ -29,7 +29,7 @@ BOOT_ID_PATH = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Ledger:
-    """Open with `Ledger.open`. One process at a time may have a directory open.
+    """Open with `Ledger.open`. The process that opened a directory last owns it; an older one can't change it any more.
 
     recorder: what the transcoders note names with; None if there is no directory. directory: where the files
     are.
@@ -38,6 +38,7 @@ class Ledger:
     def __init__(self, directory: Path | None, register: Register) -> None:
         self.directory = directory
         self._register = register
+        self._owner = secrets.token_hex(8)
         self._open_files: dict[str, SetFile] = {}
         self._is_closed = False
         self.recorder = None if directory is None else KeyRecorder(self, register.seed)
@@ -56,7 +57,7 @@ class Ledger:
         try:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             ledger = cls(directory, _read_register(directory))
-            ledger._write_register(is_durable=True)
+            ledger._write_register(is_durable=True, is_takeover=True)
             ledger._remove_strangers()
         except OSError as error:
             raise LedgerError(
@@ -74,6 +75,16 @@ class Ledger:
     def is_trusted(self) -> bool:
         """Whether every name brought under this id is known."""
         return self.directory is not None and self._register.is_complete
+
+    @property
+    def may_have_leftovers(self) -> bool:
+        """Whether a snapshot is being taken that is not the first one."""
+        return self._records_current
+
+    @property
+    def has_kept(self) -> bool:
+        """Whether names are known that the target had before the task."""
+        return bool(self._register.files[Kind.KEPT])
 
     @property
     def dbs(self) -> list[int]:
@@ -118,9 +129,9 @@ class Ledger:
                 self._remove_strangers()
 
     def resume_at(self, offset: int | None) -> None:
-        """A line starts, and its target is at `offset`; None where no checkpoint tells.
+        """A line starts, and its target is at `offset` of the history that this ledger saw last.
 
-        SWAPDB and flushes that the target does not have are taken back. A snapshot that was cut is forgotten.
+        None where the checkpoint names none (phase snapshot, another replid) or is gone. SWAPDB and flushes that the target does not have are taken back. A snapshot that was cut is forgotten.
         """
         if self.directory is None:
             return
@@ -143,13 +154,16 @@ class Ledger:
             self._newest(Kind.CURRENT, 0)  # its file says that there are such names
         self._settle()
 
-    def end_snapshot(self) -> None:
-        """The target has the snapshot, and what was left over is gone: its names are those brought."""
+    def end_snapshot(self, offset: int) -> None:
+        """The target has the snapshot, and what was left over is gone: its names are those brought.
+
+        offset: where the stream behind the snapshot starts.
+        """
         if self.directory is None:
             return
         self._drain()
         if self._records_current:
-            self._register.replace_brought()
+            self._register.replace_brought(offset)
             self._register.is_complete = True
         self._settle()
 
@@ -201,13 +215,31 @@ class Ledger:
 
     # ---- the whole
 
-    def renew(self) -> None:
-        """Forget everything, under a new id: nothing of the task is on the target."""
+    def renew(self, *, is_complete: bool = True) -> None:
+        """Forget everything, under a new id: nothing of the task is on the target.
+
+        is_complete: False if there may be something that no list names.
+        """
         if self.directory is None:
             return
-        self._register = Register(_new_id(), serial=self._register.serial)
+        serial = self._register.serial
+        self._register = Register(_new_id(), serial=serial, is_complete=is_complete)
         self.recorder = KeyRecorder(self, self._register.seed)
         self._settle()
+
+    def remove(self) -> None:
+        """Delete the files: the task is over."""
+        if self.directory is None or self._is_closed:
+            return
+        self._is_closed = True
+        for file in self._open_files.values():
+            file.close()
+        self._open_files.clear()
+        for pattern in ("*-*-*.set", REGISTER_NAME, "leftover-candidates.txt"):
+            for path in self.directory.glob(pattern):
+                path.unlink(missing_ok=True)
+        with suppress(OSError):
+            self.directory.rmdir()
 
     def sync(self) -> None:
         """Have everything on the disk itself."""
@@ -275,15 +307,29 @@ class Ledger:
             if path.name not in named:
                 path.unlink(missing_ok=True)
 
-    def _write_register(self, *, is_closed: bool = False, is_durable: bool = False) -> None:
+    def _write_register(
+        self, *, is_closed: bool = False, is_durable: bool = False, is_takeover: bool = False
+    ) -> None:
         """Replace the register's file.
 
         is_durable: on the disk itself. What says that the files are closed must be, and what takes that back;
         in between a crash of the machine ends the trust anyway.
+
+        Raises:
+            LedgerError: another process owns the directory now.
         """
         assert self.directory is not None
-        content = self._register.to_json() | {"boot_id": _boot_id(), "is_closed": is_closed}
+        content = self._register.to_json() | {
+            "boot_id": _boot_id(),
+            "is_closed": is_closed,
+            "owner": self._owner,
+        }
         path = self.directory / REGISTER_NAME
+        if not is_takeover and _owner_in(path) not in {self._owner, ""}:
+            raise LedgerError(
+                f"another process keeps the list of the task's keys in {self.directory} now",
+                hint="run one redis-ferry for a task",
+            )
         new = path.with_suffix(".new")
         with new.open("w") as file:
             json.dump(content, file)
@@ -322,6 +368,13 @@ def _read_register(directory: Path) -> Register:
         means="a full resync cannot tell which keys on the target are the task's own",
     )
     return Register(register.ledger_id, serial=register.serial, is_complete=False)
+
+
+def _owner_in(path: Path) -> str:
+    try:
+        return str(json.loads(path.read_text()).get("owner", ""))
+    except (OSError, ValueError):
+        return ""
 
 
 def _new_id() -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 FORMAT = 1
 KEPT_EVENTS = 1000
+FALL_BACK_BYTES = 1024 * 1024 * 1024
 
 
 class Kind(StrEnum):
@@ -42,7 +43,10 @@ class Swap:
 
 @dataclass(frozen=True, slots=True)
 class Flush:
-    """FLUSHDB of `db`, on the target once it is at `offset`. files: what it put away, by kind."""
+    """FLUSHDB of `db`, on the target once it is at `offset`. files: what it put away, by kind.
+
+    A snapshot that replaced what was brought before is one of these too.
+    """
 
     offset: int
     db: int
@@ -101,11 +105,19 @@ class Register:
         """Forget all names of `kind`."""
         self.files[kind] = {}
 
-    def replace_brought(self) -> None:
-        """What the snapshot has is from now on all that was brought; earlier events mean nothing any more."""
+    def replace_brought(self, offset: int) -> None:
+        """What the snapshot of the stream's `offset` has is from now on all that was brought.
+
+        Names brought before are put away as by a flush: the target may fall back behind the snapshot.
+        """
+        before = self.files[Kind.BROUGHT]
         self.files[Kind.BROUGHT] = self.files[Kind.CURRENT]
         self.files[Kind.CURRENT] = {}
-        self.events = []
+        self.events = [
+            Flush(offset, db, {Kind.BROUGHT: names})
+            for db, names in sorted(before.items())
+            if names
+        ]
 
     def swap(self, first_db: int, second_db: int, offset: int) -> None:
         """SWAPDB was read."""
@@ -128,7 +140,7 @@ class Register:
                 self.events.append(Flush(offset, one, files))
 
     def note_applied(self, offset: int) -> None:
-        """Let go what flushes put away, but for the last one of each database.
+        """Let go what flushes put away, but for the last one of each database for FALL_BACK_BYTES of stream.
 
         That one stays: a target that loses its last seconds may take it back.
         """
@@ -136,7 +148,7 @@ class Register:
         left: list[Event] = []
         for event in reversed(self.events):
             if isinstance(event, Flush) and event.offset <= offset:
-                if event.db in seen:
+                if event.db in seen or event.offset < offset - FALL_BACK_BYTES:
                     continue
                 seen.add(event.db)
             left.append(event)

@@ -37,6 +37,8 @@ class SetFile:
             if size < EMPTY_SET_BYTES:
                 size = EMPTY_SET_BYTES
                 self._allocate(0, size)
+            # How much of a longer file is allocated is not known any more: its last region, at least.
+            self._allocated_bytes = size if size == EMPTY_SET_BYTES else 0
             self._map = mmap.mmap(self._fd, size)
             self.keys = KeySet(self)
         except OSError as error:
@@ -57,6 +59,19 @@ class SetFile:
         else:
             os.pwrite(self._fd, bytes(size), start)
 
+    def _allocate_ahead(self, start: int, end: int) -> None:
+        """Allocate from `start` to `end` and some more: the tables grow at about the same time."""
+        done = self._allocated_bytes or start
+        ahead = min(max(end, done + max(done // 8, FILE_STEP_BYTES)), len(self._map))
+        try:
+            self._allocate(done, ahead - done)
+        except OSError:
+            if ahead == end:
+                raise
+            self._allocate(done, end - done)
+            ahead = end
+        self._allocated_bytes = ahead
+
     def view(self) -> memoryview:
         """The whole file."""
         return memoryview(self._map)
@@ -72,7 +87,8 @@ class SetFile:
                 # Only what is allocated takes room on the disk; the rest saves mapping again so often.
                 wanted = max(start + size, 2 * len(self._map))
                 self._map.resize(-(-wanted // FILE_STEP_BYTES) * FILE_STEP_BYTES)
-            self._allocate(start, size)
+            if start + size > self._allocated_bytes:
+                self._allocate_ahead(start, start + size)
         except OSError as error:
             raise _unusable(self.path, error) from error
         if start % mmap.PAGESIZE == 0:  # all of it is about to be written to, in no order
@@ -80,8 +96,8 @@ class SetFile:
                 self._map.madvise(MADV_POPULATE_WRITE, start, size)
 
     def give_up(self, start: int, size: int) -> None:
-        """Return the room of these bytes to the disk, where it can take it back."""
-        if hasattr(mmap, "MADV_REMOVE"):
+        """Return the room of these bytes to the disk, where it can take it back and there is much of it."""
+        if size >= FILE_STEP_BYTES and hasattr(mmap, "MADV_REMOVE"):
             with contextlib.suppress(OSError, ValueError):
                 self._map.madvise(mmap.MADV_REMOVE, start, size)
 

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from engine.codec.block import Block
-from engine.codec.command_text import commands_in
 from engine.endpoint import Endpoint
 from engine.errors import EngineError
 from engine.replay.token_bucket import TokenBucket
@@ -23,14 +22,10 @@ from engine.target.shard_link import ShardLink
 
 @dataclass(frozen=True, slots=True)
 class DeliveryEvents:
-    """on_applied(offset): the target has the stream up to there. on_failed(error): its link ended by itself.
-
-    on_skipped(db, key): it kept a key of its own instead of the snapshot's.
-    """
+    """on_applied(offset): the target has the stream up to there. on_failed(error): its link ended by itself."""
 
     on_applied: Callable[[int], None]
     on_failed: Callable[[EngineError], None]
-    on_skipped: Callable[[int, bytes], None]
 
 
 class Delivery:
@@ -134,8 +129,7 @@ class Delivery:
         stats = self._stats
         stats.keys_applied += block.keys
         stats.bytes_applied += len(block.data)
-        if block.skipped:
-            self._note_skipped(block)
+        stats.keys_skipped += block.skipped
         if block.offset < 0:
             return
         stats.commands_applied += block.commands
@@ -143,13 +137,3 @@ class Delivery:
         if block.commands:
             stats.apply_lag.add(time.monotonic() - block.received_seconds, block.commands)
         self._events.on_applied(block.offset)
-
-    def _note_skipped(self, block: Block) -> None:
-        skipped = set(block.skipped)
-        db = 0
-        for number, command in enumerate(commands_in(block.data)):
-            if command[0] == b"SELECT":
-                db = int(command[1])
-            elif number in skipped and command[0] == b"RESTORE":
-                self._stats.keys_skipped += 1
-                self._events.on_skipped(db, command[1])

@@ -48,7 +48,7 @@ class ScanCounts:
 async def remove_leftovers(client: Redis, ledger: Ledger, delete: Delete) -> ScanCounts:
     """Delete what the task brought earlier and the snapshot just applied does not have; return how many.
 
-    client: a control connection to the target; it is left in database 0. delete: takes a database and at most
+    client: a control connection to the target; what is sent on it afterwards meets database 0. delete: takes a database and at most
     DELETE_BATCH keys, and returns when they are gone or sure to go before anything newer.
     The ledger is between begin_snapshot and end_snapshot; nothing is deleted if it is not trusted.
 

@@ -8,6 +8,7 @@ from enum import Enum, auto
 
 from engine.codec.block import Block
 from engine.codec.command_text import encode
+from engine.codec.key_recorder import KeyRecorder
 from engine.codec.plan import SnapshotPlan
 from engine.codec.snapshot import SnapshotTranscoder
 from engine.errors import CorruptRdb, EngineError
@@ -42,6 +43,7 @@ class SnapshotPhase:
         generation: int,
         target_run_id: str,
         is_stopping: Callable[[], bool],
+        recorder: KeyRecorder | None,
     ) -> None:
         self._spool = spool
         self._stats = stats
@@ -51,6 +53,7 @@ class SnapshotPhase:
         self._current: Block | None = None
         self.target_run_id = target_run_id
         self.transcoder = SnapshotTranscoder(plan)
+        self.transcoder.recorder = recorder
 
     async def run(self, delivery: Delivery) -> SnapshotEnd:
         """Apply the rest of the RDB.
@@ -72,7 +75,7 @@ class SnapshotPhase:
 
     async def _run(self, delivery: Delivery) -> SnapshotEnd:
         for block in self._to_send_again:
-            block.skipped.clear()
+            block.skipped = 0
             await delivery.send(block, time.monotonic())
         self._to_send_again = []
         self._current = None

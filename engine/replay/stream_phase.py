@@ -7,6 +7,7 @@ from collections.abc import Callable
 from enum import Enum, auto
 
 from engine.codec.block import Block
+from engine.codec.key_recorder import KeyRecorder
 from engine.codec.plan import StreamPlan
 from engine.codec.stream import StreamTranscoder
 from engine.position import Position
@@ -47,6 +48,7 @@ class StreamPhase:
         is_late: Callable[[], bool],
         has_margin: bool,
         settling: Callable[[StreamTranscoder], Settling],
+        recorder: KeyRecorder | None,
     ) -> None:
         self._spool = spool
         self._session = session
@@ -57,6 +59,7 @@ class StreamPhase:
         self._is_late = is_late
         self._has_margin = has_margin
         self.transcoder = StreamTranscoder(plan)
+        self.transcoder.recorder = recorder
         self._settling = settling(self.transcoder)
         self._received_seconds = time.monotonic()
         self._checkpoint_at = time.monotonic()

@@ -53,7 +53,7 @@ class TargetSession:
         self.serial = CLAIM_SERIAL
 
     @classmethod
-    async def open(
+    async def open(  # noqa: PLR0913 - keyword-only; the line has them at hand
         cls,
         settings: TaskSettings,
         claim: LineClaim,

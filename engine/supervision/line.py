@@ -19,7 +19,15 @@ from engine.background import end_tasks
 from engine.checkpoint.checkpoint import Checkpoint, checkpoint_key
 from engine.checkpoint.claim import LineClaim
 from engine.control_client import raise_if_cancelled
-from engine.errors import EngineError, SourceRefused, TargetRefused, UnsupportedByTarget
+from engine.errors import (
+    EngineError,
+    LedgerError,
+    SourceRefused,
+    TargetRefused,
+    UnsupportedByTarget,
+)
+from engine.ledger.ledger import Ledger
+from engine.replay.brought import Brought
 from engine.replay.delivery import DeliveryEvents
 from engine.replay.target_session import TargetSession
 from engine.replay.token_bucket import TokenBucket
@@ -80,7 +88,10 @@ class Line:
                 on_given_up=self._spool.end,
             ),
         )
-        self._phases = Phases(settings, self._spool, self._intake, stats)
+        directory = settings.spool.directory
+        ledger = Ledger.open(None if directory is None else directory / f"ledger-{LINE}")
+        self._brought = Brought(ledger, settings, stats)
+        self._phases = Phases(settings, self._spool, self._intake, stats, self._brought)
         self._troubles = Troubles()
         self._state = TaskState.CONNECTING
         self._session: TargetSession | None = None
@@ -160,6 +171,7 @@ class Line:
             self.observe()
             await self._intake.close()
             await self._spool.close()
+            self._close_ledger()
 
     async def _run(self) -> None:
         while not self._stop.is_set():
@@ -181,6 +193,12 @@ class Line:
                 self._stats.target_reconnects += side_of(error) is Side.TARGET
         await self._end_spool()
 
+    def _close_ledger(self) -> None:
+        try:
+            self._brought.close(is_complete=self._phases.is_complete)
+        except LedgerError as error:
+            log.warning("ledger.not_closed", error=str(error))
+
     async def _end_spool(self) -> None:
         if self._phases.is_complete:
             self._spool.delete()
@@ -199,14 +217,13 @@ class Line:
             key=self._key,
             connection_prefix=self._connection_prefix,
             known_epoch=self._stats.epoch,
-            ledger_id=self._phases.ledger_id,
+            ledger_id=self._brought.ledger_id,
             accept=self._refuse_same_server,
             limiter=self._limiter,
             stats=self._stats,
             events=DeliveryEvents(
                 on_applied=self._on_applied,
                 on_failed=self._on_target_failed,
-                on_skipped=self._phases.note_skipped,
             ),
         )
         self._session = session
@@ -217,6 +234,8 @@ class Line:
             self._log_connected(session)
             if self._stop.is_set():
                 return
+            if not self._phases.goes_on_with_snapshot(session):
+                self._brought.take_over(session)
             await self._take_position(session)
             try:
                 await self._phases.run(session, self._enter)
@@ -254,7 +273,8 @@ class Line:
         """Bring the spool to what the target has; where it can't, ask the source again."""
         phases = self._phases
         if phases.has_snapshot_to_apply:
-            if not phases.may_go_on_with_snapshot(session):
+            if phases.has_begun_snapshot and not phases.goes_on_with_snapshot(session):
+                # What it has brought may be gone with the target's process.
                 await self._intake.start(None)
             return
         found = session.checkpoint
@@ -360,6 +380,7 @@ class Line:
 
     def _on_applied(self, offset: int) -> None:
         self._spool.release(offset)
+        self._brought.note_applied(offset)
         if self._phases.wants_acknowledgement(offset):
             # A source that asked for one (WAIT) gets it as soon as it is true.
             self._intake.acknowledge()

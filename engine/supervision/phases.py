@@ -11,6 +11,7 @@ from engine.checkpoint.checkpoint import Checkpoint
 from engine.codec.plan import SnapshotPlan, StreamPlan
 from engine.codec.stream import StreamTranscoder
 from engine.position import Position
+from engine.replay.brought import Brought
 from engine.replay.margin import MARGIN_MS
 from engine.replay.margined_keys import MarginedKeys
 from engine.replay.owed import OwedExpiries
@@ -39,8 +40,14 @@ class Phases:
     """
 
     def __init__(
-        self, settings: TaskSettings, spool: Spool, intake: Intake, stats: LineStats
+        self,
+        settings: TaskSettings,
+        spool: Spool,
+        intake: Intake,
+        stats: LineStats,
+        brought: Brought,
     ) -> None:
+        self._brought = brought
         self._settings = settings
         self._spool = spool
         self._intake = intake
@@ -64,11 +71,6 @@ class Phases:
     # ---- what the line asks and tells
 
     @property
-    def ledger_id(self) -> str:
-        """Goes into the checkpoint."""
-        return ""
-
-    @property
     def has_snapshot_to_apply(self) -> bool:
         """Whether the source has sent, or sends, a snapshot that the target does not have in whole."""
         return self._snapshot_position is not None
@@ -78,12 +80,16 @@ class Phases:
         """Whether the target holds an expiry that is not the source's."""
         return self._stream is not None and self._stream.is_owing
 
-    def may_go_on_with_snapshot(self, session: TargetSession) -> bool:
-        """Whether what this snapshot has already brought is still there; if not, it has to begin anew."""
-        if self._snapshot is None:
-            return True
+    @property
+    def has_begun_snapshot(self) -> bool:
+        """Whether a snapshot is on its way to the target."""
+        return self._snapshot is not None
+
+    def goes_on_with_snapshot(self, session: TargetSession) -> bool:
+        """Whether a snapshot was begun and what it has brought so far is still there."""
         return (
-            session.had_checkpoint
+            self._snapshot is not None
+            and session.had_checkpoint
             and session.capabilities.run_id == self._snapshot.target_run_id
             and self._settings.on_conflict is ConflictPolicy.REPLACE
         )
@@ -110,9 +116,6 @@ class Phases:
             self._owed.scans_keys = self._owed.scans_hashes = True
         self._stats.applied_offset = position.offset
         self._stats.snapshot_is_applied = True
-
-    def note_skipped(self, db: int, key: bytes) -> None:
-        """The target kept a key of its own."""
 
     def wants_acknowledgement(self, offset: int) -> bool:
         """Whether the source waits to hear of `offset`."""
@@ -181,6 +184,7 @@ class Phases:
                 and await self._check_settlement(session)
             )
             stats.begin_snapshot(position.offset)
+            await self._brought.before_snapshot(session)
             # From the first key on the old checkpoint would be a lie.
             await session.write_checkpoint(session.snapshot_fields(position.replid), anew=True)
             if self._snapshot_position != position:
@@ -193,11 +197,13 @@ class Phases:
                 generation=self._spool.first_generation,
                 target_run_id=session.capabilities.run_id,
                 is_stopping=self._is_stopping,
+                recorder=self._brought.recorder,
             )
         phase = self._snapshot
         end = await phase.run(session.delivery)
         if end is not SnapshotEnd.APPLIED:
             return end
+        await self._brought.after_snapshot(session)
         if stats.not_carried:
             log.warning("snapshot.not_carried", what=stats.not_carried)
         transcoder = phase.transcoder
@@ -248,6 +254,7 @@ class Phases:
             is_late=lambda: self._intake.is_late,
             has_margin=await self._check_settlement(session),
             settling=lambda transcoder: self._settling(session, transcoder),
+            recorder=self._brought.recorder,
         )
         try:
             end = await stream.run()
@@ -285,7 +292,7 @@ class Phases:
             self._settlement(session),
             self._owed,
             search=search,
-            is_brought=lambda _db, _key: True,
+            is_brought=self._brought.is_brought,
         )
 
     def _is_done(self) -> bool:

@@ -303,7 +303,7 @@ class ShardLink(asyncio.Protocol):
                 error = rejected(block, reply - base, element, text, self._policy)
                 if error is not None:
                     raise error
-                block.skipped.append(reply - base)
+                block.skipped += 1
                 return
             base += block.replies
 

@@ -13,7 +13,7 @@ import pytest
 
 from engine.errors import LedgerError
 from engine.ledger.ledger import REGISTER_NAME, Ledger
-from engine.ledger.register import Kind
+from engine.ledger.register import FALL_BACK_BYTES, Kind
 
 
 def note(ledger: Ledger, *keys: bytes, db: int = 0) -> None:
@@ -32,7 +32,7 @@ def test_after_a_second_snapshot_what_only_the_first_had_is_left_over(tmp_path: 
     ledger.begin_snapshot(is_first=True)
     note(ledger, b"a", b"b")
     note(ledger, b"a", db=3)
-    ledger.end_snapshot()
+    ledger.end_snapshot(1000)
     note(ledger, b"streamed")
     ledger.begin_snapshot(is_first=False)
     note(ledger, b"a", b"new")
@@ -41,12 +41,35 @@ def test_after_a_second_snapshot_what_only_the_first_had_is_left_over(tmp_path: 
     assert ledger.leftovers(3, [b"a", b"b"]) == [b"a"]
     assert ledger.is_leftover(0, b"b")
     assert not ledger.is_leftover(1, b"b")
-    ledger.end_snapshot()
+    ledger.end_snapshot(1000)
 
     assert ledger.brought(0, [b"a", b"b", b"new", b"streamed"]) == [b"a", b"new"]
     assert ledger.dbs == [0]
     assert ledger.count(Kind.BROUGHT) == 2
+    ledger.note_applied(2 * FALL_BACK_BYTES)
     assert len(set_files(tmp_path)) == 1
+    ledger.close()
+
+
+def test_a_target_that_falls_back_behind_a_snapshot_has_its_old_leftovers_again(
+    tmp_path: Path,
+) -> None:
+    ledger = Ledger.open(tmp_path)
+    ledger.begin_snapshot(is_first=True)
+    note(ledger, b"a", b"old")
+    ledger.end_snapshot(1000)
+    ledger.begin_snapshot(is_first=False)
+    note(ledger, b"a")
+    ledger.end_snapshot(5000)
+    ledger.note_applied(6000)
+    ledger.resume_at(6000)
+    assert ledger.brought(0, [b"a", b"old"]) == [b"a"]
+
+    ledger.resume_at(None)
+    ledger.begin_snapshot(is_first=False)
+    note(ledger, b"a")
+
+    assert ledger.leftovers(0, [b"a", b"old"]) == [b"old"]
     ledger.close()
 
 
@@ -57,7 +80,7 @@ def test_a_first_snapshot_is_recorded_once_and_leaves_nothing_over(tmp_path: Pat
 
     assert ledger.leftovers(0, [b"a", b"foreign"]) == []
     assert ledger.count(Kind.CURRENT) == 0
-    ledger.end_snapshot()
+    ledger.end_snapshot(1000)
     assert ledger.leftovers(0, [b"a"]) == []
     assert ledger.brought(0, [b"a"]) == [b"a"]
     ledger.close()
@@ -79,7 +102,7 @@ def test_keys_that_the_target_had_are_never_left_over(tmp_path: Path) -> None:
     ledger.keep(0, [b"theirs"])
     ledger.begin_snapshot(is_first=True)
     note(ledger, b"theirs", b"ours")
-    ledger.end_snapshot()
+    ledger.end_snapshot(1000)
     ledger.begin_snapshot(is_first=False)
 
     assert ledger.leftovers(0, [b"theirs", b"ours"]) == [b"ours"]
@@ -145,7 +168,7 @@ def test_without_a_directory_nothing_is_recorded_or_believed() -> None:
     ledger.keep(0, [b"a"])
     ledger.resume_at(5)
     ledger.note_applied(9)
-    ledger.end_snapshot()
+    ledger.end_snapshot(1000)
     ledger.renew()
     assert ledger.leftovers(0, [b"a"]) == []
     assert ledger.brought(0, [b"a"]) == []
@@ -203,7 +226,7 @@ def test_after_a_crash_of_the_machine_it_is_not_believed_until_the_next_snapshot
     note(again, b"b")
     assert again.unknown(0, [b"a", b"b"]) == [b"a"]
     assert again.leftovers(0, [b"a"]) == []
-    again.end_snapshot()
+    again.end_snapshot(1000)
     assert again.is_trusted
     again.close()
 

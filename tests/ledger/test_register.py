@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.ledger.register import KEPT_EVENTS, Kind, Register, from_json
+from engine.ledger.register import FALL_BACK_BYTES, KEPT_EVENTS, Kind, Register, from_json
 
 
 def make_register(**brought: str) -> Register:
@@ -114,11 +114,16 @@ def test_of_applied_flushes_the_last_of_each_database_stays_for_a_target_that_go
 def test_after_a_snapshot_what_it_has_is_all_that_was_brought() -> None:
     register = make_register(db0="a")
     register.flush(0, 100)
+    register.files[Kind.BROUGHT][0] = ["a2"]
     register.files[Kind.CURRENT] = {2: ["c"]}
 
-    register.replace_brought()
+    register.replace_brought(1000)
 
     assert brought(register) == {2: ["c"]}
+    assert register.all_files == {"a2", "c"}
+    register.note_applied(1000 + FALL_BACK_BYTES)
+    assert register.all_files == {"a2", "c"}
+    register.note_applied(1001 + FALL_BACK_BYTES)
     assert register.all_files == {"c"}
 
 
