@@ -76,6 +76,10 @@ class LineClaim:
         """What the target has now; changes nothing, so somebody else may still move it."""
         return await self._ask(self._read)
 
+    async def withdraw(self) -> None:
+        """Remove the checkpoint that `take` made where there was none: nothing was written after all."""
+        await self._ask(lambda client: client.delete(self._key))
+
     async def _ask(self, question: Callable[[Redis], Awaitable[AnswerT]]) -> AnswerT:
         client = control_client(
             self._endpoint, timeout_seconds=self._settings.connect_timeout_seconds

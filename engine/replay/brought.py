@@ -102,8 +102,8 @@ class Brought:
         finally:
             await client.aclose()
 
-    async def after_snapshot(self, session: TargetSession) -> None:
-        """Remove what earlier attempts brought and this snapshot does not have.
+    async def after_snapshot(self, session: TargetSession, offset: int) -> None:
+        """Remove what earlier attempts brought and this snapshot, whose stream begins behind `offset`, does not have.
 
         Raises:
             TargetUnreachable, TargetAuthError, LedgerError, and what ended the target's link.
@@ -111,7 +111,7 @@ class Brought:
         ledger = self._ledger
         if ledger.may_have_leftovers or (ledger.directory is None and session.had_checkpoint):
             await self._clean(session)
-        ledger.end_snapshot()
+        ledger.end_snapshot(offset)
 
     async def _clean(self, session: TargetSession) -> None:
         ledger = self._ledger

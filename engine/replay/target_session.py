@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 
 from engine.checkpoint.checkpoint import (
@@ -16,6 +17,7 @@ from engine.checkpoint.checkpoint import (
 from engine.checkpoint.claim import Claim, LineClaim
 from engine.codec.block import Block
 from engine.codec.command_text import encode
+from engine.errors import EngineError
 from engine.position import Position
 from engine.replay.delivery import Delivery, DeliveryEvents
 from engine.replay.token_bucket import TokenBucket
@@ -88,6 +90,9 @@ class TargetSession:
             await claim.check(claimed.epoch)
         except BaseException:
             delivery.close()
+            if not claimed.was_there:
+                with contextlib.suppress(EngineError):
+                    await claim.withdraw()
             raise
         return cls(
             key=key,

@@ -203,7 +203,7 @@ class Phases:
         end = await phase.run(session.delivery)
         if end is not SnapshotEnd.APPLIED:
             return end
-        await self._brought.after_snapshot(session)
+        await self._brought.after_snapshot(session, position.offset)
         if stats.not_carried:
             log.warning("snapshot.not_carried", what=stats.not_carried)
         transcoder = phase.transcoder

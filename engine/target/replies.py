@@ -47,6 +47,15 @@ def not_ready(endpoint: Endpoint, text: str) -> TargetNotReady | None:
     )
 
 
+def raise_if_not_ready(endpoint: Endpoint, block: Block, reply: int, text: str) -> None:
+    """Raise TargetNotReady, naming the command, if this reply to a command of `block` means "not now"."""
+    busy = not_ready(endpoint, text)
+    if busy is not None:
+        command, key = _command_and_key(block, reply)
+        what = f"{command} on key {_shown(key)}" if key else command
+        raise TargetNotReady(f"{busy.message} ({what})", code=busy.code, hint=busy.hint)
+
+
 # Errors by which a script fails here although it did not at the source.
 _OF_THE_TARGET = frozenset(
     {"OOM", "READONLY", "NOPERM", "MISCONF", "NOREPLICAS", "LOADING", "NOSCRIPT"}
@@ -86,9 +95,7 @@ def rejected(
     code = text.split(" ", 1)[0]
     if policy.skip_existing and (code == "BUSYKEY" or "already exists" in text):
         return None
-    arguments = command_at(block.data, block.command_index(reply, element))
-    command = arguments[0].decode("ascii", "replace").upper() if arguments else "?"
-    key = arguments[1] if len(arguments) > 1 else b""
+    command, key = _command_and_key(block, block.command_index(reply, element))
     where = "in the snapshot" if block.offset < 0 else f"in the block up to offset {block.offset}"
     if block.is_transaction and element < 0:
         outcome = "; nothing of this block was applied"
@@ -104,6 +111,12 @@ def rejected(
         offset=block.offset,
         hint=_hint(code, text),
     )
+
+
+def _command_and_key(block: Block, index: int) -> tuple[str, bytes]:
+    arguments = command_at(block.data, index)
+    command = arguments[0].decode("ascii", "replace").upper() if arguments else "?"
+    return command, arguments[1] if len(arguments) > 1 else b""
 
 
 def _hint(code: str, text: str) -> str:

@@ -31,7 +31,7 @@ from engine.target.replies import (
     ReplyPolicy,
     auth_error,
     is_failure_of_the_source,
-    not_ready,
+    raise_if_not_ready,
     rejected,
 )
 
@@ -298,8 +298,8 @@ class ShardLink(asyncio.Protocol):
                 if is_failure_of_the_source(block, reply - base, element, text):
                     self.scripts_failed += 1
                     return
-                if element < 0 and (busy := not_ready(self._endpoint, text)) is not None:
-                    raise busy
+                if element < 0:
+                    raise_if_not_ready(self._endpoint, block, reply - base, text)
                 error = rejected(block, reply - base, element, text, self._policy)
                 if error is not None:
                     raise error

@@ -169,7 +169,9 @@ def moment_entry(moment: int) -> bytes:
 
 
 def test_keys_of_a_snapshot_get_the_margin_and_fields_theirs() -> None:
-    little = lambda number: number.to_bytes(8, "little")  # noqa: E731
+    def little(number: int) -> bytes:
+        return number.to_bytes(8, "little")
+
     field = b"\x01f\x01v"
     listpack = packed(b"\x81f\x02", b"\x81v\x02", moment_entry(NEAR))
     later = packed(b"\x81f\x02", b"\x81v\x02", moment_entry(NEAR + MARGIN))
@@ -196,14 +198,12 @@ def test_keys_of_a_snapshot_get_the_margin_and_fields_theirs() -> None:
 
 
 def test_fields_of_a_valkey_hash_get_the_margin_one_by_one() -> None:
-    little = lambda number: number.to_bytes(8, "little", signed=True)  # noqa: E731
-    value = lambda near: (
-        b"\x03"
-        + b"".join(  # noqa: E731
-            b"\x01%c\x01v" % name + little(moment)
-            for name, moment in zip(b"abc", (near, -1, FAR), strict=True)
+    def value(near: int) -> bytes:
+        moments = zip(b"abc", (near, -1, FAR), strict=True)
+        return b"\x03" + b"".join(
+            b"\x01%c\x01v" % name + at.to_bytes(8, "little", signed=True) for name, at in moments
         )
-    )
+
     transcoder, commands = snapshot(rdb(b"\x16\x01h" + value(NEAR), magic=b"VALKEY080"))
 
     assert commands[0][3][1:-10] == value(NEAR + MARGIN)
