@@ -105,6 +105,7 @@ class Arena:
         Nothing of ours may be left but what belongs to a task that can be resumed.
         """
         self.catches_up()
+        self.worker.wait_for(lambda it: not it["expiries_owed"], "all expiries are the source's")
         assert self.worker.stop() == 130
         holds(lambda: not links_of(self.target), "our connections are gone from the target")
         holds(lambda: not self._expires_soon(), "the short-lived keys are gone")

@@ -42,15 +42,27 @@ def with_much_on_the_way(it: Arena) -> None:
     it.worker.wait_for(lambda now: now["lag_bytes"] > MIB, "a lag")
 
 
-@pytest.mark.parametrize("moment", [in_the_snapshot, in_the_stream, with_much_on_the_way])
+@pytest.mark.parametrize(
+    ("moment", "folder"),
+    [
+        # What the first one's snapshot has brought stands in a list in the folder.
+        (in_the_snapshot, "same"),
+        (in_the_stream, "same"),
+        (in_the_stream, "other"),
+        (with_much_on_the_way, "other"),
+    ],
+)
 def test_a_paused_worker_is_taken_over_and_ends(
-    moment: object, start_server: StartServer, tmp_path: Path
+    moment: object, folder: str, start_server: StartServer, tmp_path: Path
 ) -> None:
     assert callable(moment)
-    with arena(start_server, tmp_path / "one") as it, second_worker(it, tmp_path / "two") as second:
+    other = tmp_path / "other"
+    other.mkdir()
+    with (
+        arena(start_server, tmp_path) as it,
+        second_worker(it, tmp_path if folder == "same" else other) as second,
+    ):
         first = it.worker
-        for worker in (first, second):
-            worker.log_path.parent.mkdir()
         with FaultLoad(it.source.endpoint, rate=RATE, seed=5) as load:
             moment(it)
             first.pause()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from engine.settings import SourceSettings, TargetSettings
@@ -49,13 +51,22 @@ class ProxiedWorld:
 async def proxied_world(start_server: StartServer, **changes: Any) -> AsyncIterator[ProxiedWorld]:
     changes = {"source_config": SOURCE_CONFIG, "keys": KEYS} | changes
     direct = await make_world(start_server, **changes)
-    async with FaultProxy(direct.source.port) as source, FaultProxy(direct.target.port) as target:
-        settings = replace(
-            direct.settings,
-            source=replace(direct.settings.source, port=source.port),
-            target=replace(direct.settings.target, port=target.port),
-        )
-        yield ProxiedWorld(World(direct.source, direct.target, settings), source, target)
+    with tempfile.TemporaryDirectory(prefix="redis-ferry-") as folder:
+        async with (
+            FaultProxy(direct.source.port) as source,
+            FaultProxy(direct.target.port) as target,
+        ):
+            yield ProxiedWorld(_led_through(direct, source, target, Path(folder)), source, target)
+
+
+def _led_through(world: World, source: FaultProxy, target: FaultProxy, folder: Path) -> World:
+    settings = replace(
+        world.settings,
+        spool=replace(world.settings.spool, directory=folder / "t1"),
+        source=replace(world.settings.source, port=source.port),
+        target=replace(world.settings.target, port=target.port),
+    )
+    return World(world.source, world.target, settings)
 
 
 @asynccontextmanager
