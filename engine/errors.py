@@ -18,9 +18,9 @@ EngineError
 │   ├── TargetLinkLost        the connection broke                                           reconnect
 │   ├── CheckpointMoved       somebody else has written the checkpoint; nothing was applied  read again
 │   ├── TargetRejected        an error reply to a write; names command, key and offset       exit 4
-│   └── UnsupportedByTarget   a value or a function that this target cannot hold             exit 4
+│   └── UnsupportedByTarget   a value or a function that this target cannot hold             exit 3
 ├── SpoolDamaged              what the spool wrote to disk cannot be read back                reconnect
-├── LedgerError               the list of the keys brought cannot be kept (disk, access)     exit 4
+├── LedgerError               the list of the keys brought cannot be kept (disk, access)     exit 3
 └── InternalError             a bug of ours                                                  exit 4
 
 SourceUnreachable, SourceAuthError … end the process with 3 only while nothing has been written to the
@@ -46,9 +46,10 @@ class EngineError(Exception):
     def __str__(self) -> str:
         text = self.message
         if self.detail:
-            text += f" ({self.detail})"
+            text = f"{text.removesuffix('.')} ({self.detail})"
         if self.hint:
-            text += f". {self.hint}"
+            # The messages of servers end in their own way.
+            text += f" {self.hint}" if text.endswith((".", "?", "!")) else f". {self.hint}"
         return text
 
 
@@ -111,7 +112,7 @@ class TargetRefused(TargetError):
 class TargetNotReady(TargetError):
     """The target cannot take writes now; the same request may succeed later. `code` is its own word for it."""
 
-    def __init__(self, message: str, *, code: str, hint: str = "") -> None:
+    def __init__(self, message: str, *, code: str = "", hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.code = code
 

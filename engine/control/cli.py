@@ -15,6 +15,7 @@ from engine.control import help_texts
 from engine.control.choices import LogFormat, ProgressMode
 from engine.control.exit_status import DONE, INTERRUPTED, USAGE, exit_status
 from engine.control.failure import print_failure, write_stderr
+from engine.control.plain_help import leave_types_out
 from engine.errors import EngineError
 
 app = typer.Typer(
@@ -37,9 +38,11 @@ def run(arguments: Sequence[str], *, passwords_are_hidden: bool = True) -> int:
 
     passwords_are_hidden: False if `ps` shows a password of these arguments, which earns a warning.
     """
+    command: Any = typer.main.get_command(app)
+    leave_types_out(command)
     try:
         # Not standalone: typer would quote the arguments it cannot use, and exit by itself.
-        status = app(
+        status = command(
             list(arguments),
             prog_name="redis-ferry",
             standalone_mode=False,
@@ -252,7 +255,7 @@ def sync(  # noqa: PLR0913, PLR0917 - one parameter an option
         typer.Option(
             metavar="debug|info|warning|error",
             rich_help_panel=_OUTPUT,
-            help="The least severe line to log, on stderr. Default: info.",
+            help="The least severe line to log, on stderr. Default: info, around bars warning.",
         ),
     ] = None,
     log_format: Annotated[
@@ -347,17 +350,21 @@ def sync(  # noqa: PLR0913, PLR0917 - one parameter an option
 @app.command(help=help_texts.DEMO)
 def demo(
     keys: Annotated[
-        int, typer.Option(min=1, max=50_000_000, help="Keys to fill the source with.")
+        int, typer.Option(metavar="N", min=1, max=50_000_000, help="Keys to fill the source with.")
     ] = 300_000,
     rate: Annotated[
-        int, typer.Option(min=0, max=100_000, help="Commands a second written meanwhile.")
+        int,
+        typer.Option(metavar="N", min=0, max=100_000, help="Commands a second written meanwhile."),
     ] = 3000,
-    seed: Annotated[int, typer.Option(help="The same seed makes the same data.")] = 1,
+    seed: Annotated[int, typer.Option(metavar="N", help="The same seed makes the same data.")] = 1,
     keep: Annotated[
         bool, typer.Option("--keep", help="Leave the servers up and print their addresses.")
     ] = False,
     progress: Annotated[
-        ProgressMode, typer.Option(help="How to show the migration; see sync --help.")
+        ProgressMode,
+        typer.Option(
+            metavar="auto|plain|json|none", help="How to show the migration; see sync --help."
+        ),
     ] = ProgressMode.AUTO,
 ) -> int:
     """Run engine/control/demo.py."""

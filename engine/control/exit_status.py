@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from engine.errors import (
     ConfigError,
+    LedgerError,
     SourceAuthError,
     SourceNotReady,
     SourceRefused,
@@ -23,6 +24,7 @@ INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it; SIGTERM ends with the 
 
 # A server that could not be reached or did not want us: harmless while the target is as it was.
 _REFUSALS = (
+    LedgerError,
     SourceAuthError,
     SourceNotReady,
     SourceRefused,

@@ -25,6 +25,7 @@ from pydantic_settings import (
 
 from engine.control.choices import LogFormat, LogLevel, ProgressMode
 from engine.control.option_files import check_certificates, read_password, read_toml
+from engine.control.progress import draws_bars
 from engine.control.state_folder import default_spool_dir, task_folder
 from engine.endpoint import Endpoint, Role, TlsSettings, parse_endpoint
 from engine.errors import ConfigError
@@ -199,10 +200,22 @@ def read_options(flags: Mapping[str, Any], environment: Mapping[str, str]) -> Sy
     return SyncOptions(
         task=task,
         progress=values.progress,
-        log_level=values.log_level,
+        log_level=_log_level(values),
         log_format=values.log_format,
-        warnings=(*source_warnings, *target_warnings),
+        warnings=(*source_warnings, *target_warnings, *_without_effect(values)),
     )
+
+
+def _log_level(values: SyncValues) -> LogLevel:
+    if "log_level" not in values.model_fields_set and draws_bars(values.progress):
+        return LogLevel.WARNING  # the bars show the rest
+    return values.log_level
+
+
+def _without_effect(values: SyncValues) -> list[str]:
+    if values.method is Method.FULL and values.exit_when_synced:
+        return ["--exit-when-synced has no effect with --method full, which ends by itself"]
+    return []
 
 
 def derive_task_id(source: Endpoint, target: Endpoint) -> str:

@@ -23,7 +23,7 @@ from engine.control.progress import make_reporter
 from engine.control.progress_thread import ProgressThread
 from engine.control.wording import summary
 from engine.observability.logs import bind_task
-from engine.supervision.states import FINAL_STATES, PHASES, TaskState
+from engine.supervision.states import FINAL_STATES, TaskState, phase_in
 from engine.supervision.status import TaskStatus
 from engine.supervision.task import Task
 
@@ -170,7 +170,7 @@ def _last_status(
 
 
 def _in_state(status: TaskStatus, state: TaskState) -> TaskStatus:
-    return replace(status, state=state.value, phase=PHASES[state])
+    return replace(status, state=state.value, phase=phase_in(state, status.phase))
 
 
 def _leave_now(status: int) -> NoReturn:

@@ -59,30 +59,39 @@ class Pace:
             self.eta_seconds = left * (status.ts - start.ts) / gained_percent
 
 
-def snapshot_facts(status: TaskStatus) -> str:
+def is_moving(status: TaskStatus) -> bool:
+    """Whether its rates are of now: at and after a stop they are of a time that is over."""
+    return status.state in {"snapshot", "stream"}
+
+
+def snapshot_facts(status: TaskStatus, *, has_rates: bool) -> str:
     """Say how far the snapshot is, without its percentage and remaining time."""
     facts = f"{status.keys_applied:,} keys"
+    if not has_rates:
+        return facts
     if status.keys_per_second > 0:
         facts += f" ({status.keys_per_second:,.0f}/s)"
     return f"{facts}, {byte_count(status.bytes_per_second)}/s"
 
 
-def stream_facts(status: TaskStatus, pace: Pace) -> str:
+def stream_facts(status: TaskStatus, pace: Pace, *, has_rates: bool) -> str:
     """Say how far the target is behind, and how fast it goes."""
-    return (
-        f"lag {byte_count(status.lag_bytes)}, {status.lag_seconds:.2f} s; "
-        f"{pace.commands_per_second:,.0f} commands/s, {byte_count(status.bytes_per_second)}/s"
-    )
+    facts = f"lag {byte_count(status.lag_bytes)}, {status.lag_seconds:.2f} s"
+    if not has_rates:
+        return facts
+    rate = f"{pace.commands_per_second:,.0f} commands/s, {byte_count(status.bytes_per_second)}/s"
+    return f"{facts}; {rate}"
 
 
 def progress_line(status: TaskStatus, pace: Pace) -> str:
     """One line for the task's present phase."""
+    has_rates = is_moving(status)
     if status.phase == "snapshot":
-        line = f"snapshot {status.full_migration_progress:5.1f} %  {snapshot_facts(status)}"
-        if pace.eta_seconds is not None:
+        line = f"{status.state} {status.full_migration_progress:5.1f} %  {snapshot_facts(status, has_rates=has_rates)}"
+        if has_rates and pace.eta_seconds is not None:
             line += f", {duration(pace.eta_seconds)} left"
     elif status.phase == "stream":
-        line = f"{status.state}  {stream_facts(status, pace)}"
+        line = f"{status.state}  {stream_facts(status, pace, has_rates=has_rates)}"
     else:
         line = status.state
     if status.reconnects:

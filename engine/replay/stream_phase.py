@@ -54,7 +54,7 @@ class StreamPhase:
         self._session = session
         self._delivery = session.delivery
         self.replid = plan.replid
-        self._generation = spool.first_generation
+        self._generation = self._chunk_generation = spool.first_generation
         self._is_done = is_done
         self._is_late = is_late
         self._has_margin = has_margin
@@ -63,11 +63,6 @@ class StreamPhase:
         self._settling = settling(self.transcoder)
         self._received_seconds = time.monotonic()
         self._checkpoint_at = time.monotonic()
-
-    def set_replid(self, replid: str) -> None:
-        """The source's history goes on under another id (PSYNC2)."""
-        self.replid = replid
-        self.transcoder.set_replid(replid)
 
     @property
     def is_owing(self) -> bool:
@@ -120,6 +115,11 @@ class StreamPhase:
         transcoder = self.transcoder
         if not transcoder.has_open_block:
             self._received_seconds = chunk.received_seconds
+        if chunk.generation != self._chunk_generation:
+            # Another link; the history may go on under another id (PSYNC2).
+            self._chunk_generation = chunk.generation
+            self.replid = self._spool.replid_at(chunk.offset)
+            transcoder.set_replid(self.replid)
         if self._has_margin:
             age_seconds = time.monotonic() - chunk.received_seconds
             if chunk.is_late or age_seconds > LAG_SECONDS:

@@ -34,11 +34,13 @@ class IntakeEvents:
     """What the intake tells its line, in the event loop.
 
     on_lost(error): the link is gone; return how long to wait before the next try, or None to give up. It is asked
-    again for each try that fails. on_connected(verdict): a link is up. on_given_up(error): it will not be tried again.
+    again for each try that fails. on_verdict(verdict): the source goes on, or sends a snapshot; the spool is ready for it.
+    on_connected(): a link is up. on_given_up(error): it will not be tried again.
     """
 
     on_lost: Callable[[EngineError], float | None]
-    on_connected: Callable[[Verdict], None]
+    on_verdict: Callable[[Verdict], None]
+    on_connected: Callable[[], None]
     on_given_up: Callable[[EngineError], None]
     stop: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -140,10 +142,14 @@ class Intake:
         self.tells_offset = self.facts.offset >= 0
         self.asked = resume_from
         self.link, verdict = await ReplicaLink.open(
-            self._endpoint, self._settings, self._spool, resume_from=resume_from
+            self._endpoint,
+            self._settings,
+            self._spool,
+            resume_from=resume_from,
+            on_verdict=self._events.on_verdict,
         )
         self._count(verdict, resume_from)
-        self._events.on_connected(verdict)
+        self._events.on_connected()
         return verdict
 
     def _count(self, verdict: Verdict, asked: Position | None) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
+from collections.abc import Callable
 from typing import cast
 
 import structlog
@@ -34,7 +35,7 @@ from engine.spool.spool import Spool
 log = structlog.get_logger("engine.source")
 
 MAX_LINE_BYTES = 64 * 1024
-# Bytes that may have waited longer in this machine's socket buffer count as late (see late_expiry.py).
+# Bytes that may have waited longer in this machine's socket buffer count as late (see replay/settlement.py).
 LATE_SECONDS = 0.02
 
 
@@ -46,10 +47,17 @@ class ReplicaLink(asyncio.Protocol):
     while we did not read); `note_source_offset` ends it. ended: done with the error that ended the link.
     """
 
-    def __init__(self, endpoint: Endpoint, settings: SourceSettings, spool: Spool) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        settings: SourceSettings,
+        spool: Spool,
+        on_verdict: Callable[[Verdict], None],
+    ) -> None:
         self._endpoint = endpoint
         self._settings = settings
         self._spool = spool
+        self._on_verdict = on_verdict
         self._transport: asyncio.Transport | None = None
         self._handshake: Handshake | None = None
         self._resume_from: Position | None = None
@@ -73,16 +81,17 @@ class ReplicaLink(asyncio.Protocol):
         spool: Spool,
         *,
         resume_from: Position | None,
+        on_verdict: Callable[[Verdict], None],
     ) -> tuple[ReplicaLink, Verdict]:
         """Connect, shake hands, and return the link with the source's verdict.
 
         With the verdict the spool is made ready for what follows: emptied for a snapshot, or going on where
-        it ends for a stream.
+        it ends for a stream. on_verdict is called then and there, before a byte of it comes.
 
         Raises:
             SourceUnreachable, SourceAuthError, SourceRefused, SourceNotReady, SourceProtocolError.
         """
-        link = cls(endpoint, settings, spool)
+        link = cls(endpoint, settings, spool, on_verdict)
         link._resume_from = resume_from
         try:
             await open_connection(
@@ -110,6 +119,7 @@ class ReplicaLink(asyncio.Protocol):
         local = self._transport.get_extra_info("sockname")
         is_tcp = isinstance(local, tuple) and len(local) >= 2
         handshake = Handshake(
+            address=self._endpoint.address,
             username=self._endpoint.username,
             password=self._endpoint.password,
             listening_port=local[1] if is_tcp else 0,
@@ -266,7 +276,10 @@ class ReplicaLink(asyncio.Protocol):
         else:
             assert self._resume_from is not None
             self.read_offset = self._resume_from.offset
-            self._spool.begin_stream(Position(verdict.replid, self.read_offset))
+            self._spool.begin_stream(
+                Position(verdict.replid, self.read_offset), asked=self._resume_from
+            )
+        self._on_verdict(verdict)
         self._spool.attach(self._pause_reading, self._resume_reading)
 
     def _receive_payload(self, data: bytes) -> None:

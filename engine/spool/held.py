@@ -139,14 +139,17 @@ class Held(Waiting):
     def _put_spilling(self, chunk: Chunk) -> None:
         assert self._spill is not None
         self._spill.add(chunk)
-        self._note_change()
+        is_memory_full = self.memory_bytes_held >= self._read_cap + self._low
+        if not self._spill.disk.is_writing or self._spill.is_behind or is_memory_full:
+            self._note_change()  # else the end of the write does it
 
     def _note_taken(self, chunk: Chunk) -> None:
         """A chunk was read while the gate is shut or the disk is in use."""
         if self._spill is not None and self._is_spilling:
             self._oldest_seconds = chunk.received_seconds
             self._spill.take(len(chunk.data))
-            if self.held_bytes <= self._low or self._gate.is_shut:
+            is_writing = self._spill.disk.is_writing
+            if self._gate.is_shut or (self.held_bytes <= self._low and not is_writing):
                 self._note_change()
         elif self.held_bytes <= self._low:
             self._open_gate()
@@ -174,7 +177,11 @@ class Held(Waiting):
             self._stop_spilling(spill)
         else:
             spill.disk.write_more(snapshot_is_unread=self._has_unread_snapshot)
-            if spill.is_behind:
+            if self._window.read_bytes > self._read_cap:
+                self._limit_tail()
+            # What is read and not confirmed stays in memory until it is written.
+            is_memory_full = self.memory_bytes_held >= self._read_cap + self._low
+            if spill.is_behind or is_memory_full:
                 self._gate.shut()
             elif spill.has_room:
                 self._gate.open()

@@ -79,15 +79,19 @@ class History:
         )
 
     def known_to(self, generation: int) -> tuple[tuple[str, int], ...]:
-        """The (replid, since) pairs that bytes of `generation` came under, as a segment's header has them."""
-        return self._as_pairs([it for it in self._begins if it.generation <= generation])
+        """The (replid, since) pairs that bytes of `generation` came under, as a segment's header has them.
+
+        Not more than fit there: after that many promotions the oldest bytes have lost their name.
+        """
+        known = [it for it in self._begins if it.generation <= generation]
+        return self._as_pairs(known)[-MAX_HISTORIES:]
 
     def _as_pairs(self, begins: list[_Begin]) -> tuple[tuple[str, int], ...]:
         pairs: list[tuple[str, int]] = []
         for begin in begins:
             if not pairs or pairs[-1][0] != begin.replid:
                 pairs.append((begin.replid, begin.since))
-        return tuple(pairs[-MAX_HISTORIES:])
+        return tuple(pairs)
 
     def forget_before(self, offset: int) -> None:
         """Drop what ended before `offset`."""
@@ -97,6 +101,8 @@ class History:
 
 def valid_replids(histories: tuple[tuple[str, int], ...], offset: int) -> set[str]:
     """The replids that name the history at `offset`: two at the offset of a switch."""
+    if not histories:
+        return set()
     ends = [since for _, since in histories[1:]]
     return {
         replid

@@ -41,12 +41,15 @@ class SpoolQueue(Held):
         self._begin(position)
         self._stream_began = False
 
-    def begin_stream(self, position: Position) -> None:
+    def begin_stream(self, position: Position, *, asked: Position | None = None) -> None:
         """The next byte of the stream is the one behind `position`.
 
-        The spool goes on if it ends there, maybe under a new replid; else everything held is dropped.
+        The spool goes on if it ends there, maybe under a new replid; else everything held is dropped. asked:
+        what PSYNC asked for, if that was not the spool's own `position` but a checkpoint. The same offset
+        in another history is then no reason to go on.
         """
-        if self._has_begun and self._stream_began and position.offset == self.end_offset:
+        is_ours = asked is None or self._history.is_valid(asked)
+        if self._stream_began and is_ours and position.offset == self.end_offset:
             self._generation += 1
             self._history.go_on(position, self._generation)
             return
@@ -180,7 +183,10 @@ class SpoolQueue(Held):
     def rewind(self, offset: int) -> bool:
         """Let the next chunk begin right behind the stream offset `offset`, which the target has.
 
-        Back or forward. False, and nothing changes, if that place is not held.
+        Back or forward; `offset` counts as released from now on. False, and nothing changes, if that place is
+        not held. The tail before the released offset is in memory only: going back into it while there are
+        files, these do not reach back to the checkpoint until it has passed their start again, and a crash
+        in between needs the source's backlog.
         """
         if not self._has_begun or self._has_unread_snapshot:
             return False

@@ -135,6 +135,7 @@ def choose(scanned: Iterable[Scanned]) -> list[Scanned]:
     """
     scanned = list(scanned)
     runs = _contiguous_runs(it for it in scanned if it.segment.is_stream)
+    runs = [run for run in runs if _start(run) < _end(run)]
     if not runs:
         return []
     chosen = max(runs, key=lambda run: (run[-1].segment.last_received_ms, _end(run)))
@@ -144,7 +145,7 @@ def choose(scanned: Iterable[Scanned]) -> list[Scanned]:
     awaits_snapshot = any(
         not it.segment.is_stream and _run_name(it.segment.path) == run_name for it in scanned
     )
-    return [] if awaits_snapshot or _start(chosen) == _end(chosen) else chosen
+    return [] if awaits_snapshot else chosen
 
 
 def _start(run: Sequence[Scanned]) -> int:

@@ -98,7 +98,7 @@ class Spool(SpoolQueue):
             )
         return (
             self._spill.disk.blocked
-            or f"disk slow: {shown_bytes(self._spill.late_bytes)} wait to be written"
+            or f"disk slow: {shown_bytes(self.memory_bytes_held)} in memory wait for it"
         )
 
     @property

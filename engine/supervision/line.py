@@ -12,6 +12,7 @@ import os
 import random
 import time
 from collections.abc import Callable
+from functools import partial
 
 import structlog
 
@@ -23,7 +24,7 @@ from engine.errors import (
     EngineError,
     LedgerError,
     SourceRefused,
-    TargetRefused,
+    SpoolDamaged,
     UnsupportedByTarget,
 )
 from engine.ledger.ledger import Ledger
@@ -32,15 +33,16 @@ from engine.replay.delivery import DeliveryEvents
 from engine.replay.target_session import TargetSession
 from engine.replay.token_bucket import TokenBucket
 from engine.settings import Method, TaskSettings
-from engine.source.handshake import FullResync, Verdict
+from engine.source.handshake import Verdict
 from engine.source.intake import Intake, IntakeEvents
 from engine.spool.spool import Spool
 from engine.stats import LineStats
 from engine.supervision.phases import Phases
 from engine.supervision.recovery import Decision, after_error, delay_seconds
+from engine.supervision.same_server import refuse_same_server
 from engine.supervision.states import TaskState
 from engine.supervision.troubles import Side, Troubles, side_of
-from engine.target.capabilities import Capabilities, probe_target
+from engine.target.capabilities import probe_target
 
 log = structlog.get_logger("engine.line")
 
@@ -84,6 +86,7 @@ class Line:
             stats,
             IntakeEvents(
                 on_lost=self._on_source_lost,
+                on_verdict=self._on_verdict,
                 on_connected=self._on_source_connected,
                 on_given_up=self._spool.end,
             ),
@@ -188,9 +191,9 @@ class Line:
                 seconds = self._note_trouble(error)
                 if seconds is None:
                     raise
+                if isinstance(error, SpoolDamaged):
+                    self._spool.reopen()
                 await self._wait(seconds)
-                self._stats.reconnects += 1
-                self._stats.target_reconnects += side_of(error) is Side.TARGET
         await self._end_spool()
 
     def _close_ledger(self) -> None:
@@ -207,18 +210,19 @@ class Line:
 
     async def _stay(self) -> None:
         """One session at the target, from taking the line over to its end."""
+        settings = self._settings
         if not self._intake.is_started:
             # First whether the target is one at all: nothing is asked of the source in vain.
-            await probe_target(self._settings.target, self._settings.target_link)
+            await probe_target(settings.target, settings.target_link)
             await self._start_intake(await self._claim.peek())
         session = await TargetSession.open(
-            self._settings,
+            settings,
             self._claim,
             key=self._key,
             connection_prefix=self._connection_prefix,
             known_epoch=self._stats.epoch,
             ledger_id=self._brought.ledger_id,
-            accept=self._refuse_same_server,
+            accept=partial(refuse_same_server, self._intake.facts, settings.target),
             limiter=self._limiter,
             stats=self._stats,
             events=DeliveryEvents(
@@ -230,7 +234,9 @@ class Line:
         self._stats.epoch = session.epoch
         beating = asyncio.create_task(self._beat(session), name="beat")
         try:
-            self._troubles.clear(Side.TARGET)
+            if self._troubles.clear(Side.TARGET):
+                self._stats.reconnects += 1
+                self._stats.target_reconnects += 1
             self._log_connected(session)
             if self._stop.is_set():
                 return
@@ -307,20 +313,6 @@ class Line:
                 means="the target was emptied or replaced, or its snapshot was cut: a full resync follows",
             )
 
-    def _refuse_same_server(self, target: Capabilities) -> None:
-        """What is written to a server that is the source, or its primary, comes back in the stream."""
-        source = self._intake.facts
-        if source.run_id and source.run_id == target.run_id:
-            what = "is the source itself under another name"
-        elif source.replid and source.replid == target.replid:
-            what = "belongs to the same replication group as the source"
-        else:
-            return
-        raise TargetRefused(
-            f"the target {self._settings.target.address} {what}",
-            hint="give another server as target",
-        )
-
     def _log_connected(self, session: TargetSession) -> None:
         capabilities = session.capabilities
         log.info(
@@ -362,11 +354,13 @@ class Line:
         self._stats.errors += 1
         return self._note_trouble(error)
 
-    def _on_source_connected(self, verdict: Verdict) -> None:
+    def _on_verdict(self, verdict: Verdict) -> None:
+        self._phases.note_verdict(verdict)
+
+    def _on_source_connected(self) -> None:
         self._troubles.clear(Side.SOURCE)
         self._troubles.forget_attempts(Side.SOURCE)
-        self._phases.note_verdict(verdict)
-        if self._session is not None and not isinstance(verdict, FullResync):
+        if self._session is not None:
             self._show(self._state)
 
     async def _wait(self, seconds: float) -> None:

@@ -53,6 +53,7 @@ class Phases:
         self._intake = intake
         self._stats = stats
         self._snapshot_position: Position | None = None
+        self._snapshot_generation = 0
         self._snapshot: SnapshotPhase | None = None
         self._snapshot_began_ms = 0
         self._position = Position("", 0)
@@ -98,18 +99,14 @@ class Phases:
         """The source has answered PSYNC."""
         if isinstance(verdict, FullResync):
             self._snapshot_position = verdict.position
+            self._snapshot_generation = self._spool.first_generation
             self._snapshot = None
             self._owed = OwedExpiries()
             self._margin_since_ms = 0
-        else:
-            if self._stream is not None:
-                self._stream.set_replid(verdict.replid)
-            self._position = Position(verdict.replid, self._position.offset)
 
     def resume(self, session: TargetSession, found: Checkpoint, position: Position) -> None:
         """The stream goes on behind `position`, where the spool stands now."""
-        newest = self._spool.position
-        self._position = Position(newest.replid if newest else position.replid, position.offset)
+        self._position = Position(self._spool.replid_at(position.offset), position.offset)
         self._db = found.db
         self._margin_since_ms = found.margin_since_ms
         if found.margin_since_ms and session.capabilities.run_id != self._target_run_id:
@@ -176,7 +173,7 @@ class Phases:
     async def _take_snapshot(
         self, session: TargetSession, enter: Callable[[TaskState], None], position: Position
     ) -> SnapshotEnd:
-        stats = self._stats
+        stats, generation = self._stats, self._snapshot_generation
         enter(TaskState.SNAPSHOT)
         if self._snapshot is None:
             has_margin = (
@@ -187,14 +184,14 @@ class Phases:
             await self._brought.before_snapshot(session)
             # From the first key on the old checkpoint would be a lie.
             await session.write_checkpoint(session.snapshot_fields(position.replid), anew=True)
-            if self._snapshot_position != position:
+            if self._snapshot_generation != generation:
                 return SnapshotEnd.REPLACED  # while we waited
             self._snapshot_began_ms = int(time.time() * 1000) + self._intake.facts.clock_offset_ms
             self._snapshot = SnapshotPhase(
                 self._spool,
                 self._snapshot_plan(session, MARGIN_MS if has_margin else 0),
                 stats,
-                generation=self._spool.first_generation,
+                generation=generation,
                 target_run_id=session.capabilities.run_id,
                 is_stopping=self._is_stopping,
                 recorder=self._brought.recorder,
@@ -203,6 +200,8 @@ class Phases:
         end = await phase.run(session.delivery)
         if end is not SnapshotEnd.APPLIED:
             return end
+        if self._snapshot_generation != generation:
+            return SnapshotEnd.REPLACED
         await self._brought.after_snapshot(session, position.offset)
         if stats.not_carried:
             log.warning("snapshot.not_carried", what=stats.not_carried)
@@ -246,13 +245,16 @@ class Phases:
         await session.write_checkpoint(fields)
         self.has_followed_stream = True
         self._target_run_id = session.capabilities.run_id
+        has_margin = await self._check_settlement(session)
+        if self._snapshot_position is not None:
+            return StreamEnd.REPLACED  # while we waited
         stream = self._stream = StreamPhase(
             self._spool,
             session,
             self._stream_plan(session),
             is_done=self._is_done,
             is_late=lambda: self._intake.is_late,
-            has_margin=await self._check_settlement(session),
+            has_margin=has_margin,
             settling=lambda transcoder: self._settling(session, transcoder),
             recorder=self._brought.recorder,
         )

@@ -11,6 +11,7 @@ from engine.errors import (
     SourceLinkLost,
     SourceNotReady,
     SourceUnreachable,
+    SpoolDamaged,
     TargetLinkLost,
     TargetNotReady,
     TargetUnreachable,
@@ -28,7 +29,7 @@ class Decision(Enum):
     STOP = auto()
 
 
-_LINK_ERRORS = (SourceLinkLost, SourceNotReady, TargetLinkLost, CheckpointMoved)
+_LINK_ERRORS = (SourceLinkLost, SourceNotReady, TargetLinkLost, CheckpointMoved, SpoolDamaged)
 _WHEN_RUNNING = (SourceUnreachable, TargetUnreachable, TargetNotReady)
 
 

@@ -11,7 +11,7 @@ from engine.errors import InternalError
 
 
 class TaskState(StrEnum):
-    """Where a task stands. `phase` is what scripts watch; see PHASES."""
+    """Where a task stands. `phase` is what scripts watch; see `phase_in`."""
 
     CREATED = "created"
     CONNECTING = "connecting"
@@ -42,15 +42,14 @@ TRANSITIONS: dict[TaskState, frozenset[TaskState]] = {
     _S.FAILED: frozenset(),
 }
 
-# The `phase` of the progress contract: handshake, snapshot, stream, done, failed.
+# The `phase` of the progress contract: handshake, snapshot, stream, done, failed. A state that is not here keeps
+# the phase before it: a stopped run ends in the phase that it was stopped in.
 PHASES: dict[TaskState, str] = {
     _S.CREATED: "handshake",
     _S.CONNECTING: "handshake",
     _S.SNAPSHOT: "snapshot",
     _S.STREAM: "stream",
     _S.RECOVERING: "handshake",
-    _S.STOPPING: "stream",
-    _S.STOPPED: "done",
     _S.DONE: "done",
     _S.FAILED: "failed",
 }
@@ -63,3 +62,8 @@ def move(current: TaskState, wanted: TaskState) -> TaskState:
     if wanted not in TRANSITIONS[current]:
         raise InternalError(f"task state cannot go from {current} to {wanted}")
     return wanted
+
+
+def phase_in(state: TaskState, phase_before: str) -> str:
+    """The `phase` of a task that comes to `state` out of `phase_before`."""
+    return PHASES.get(state, phase_before)

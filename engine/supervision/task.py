@@ -14,7 +14,7 @@ from engine.replay.token_bucket import TokenBucket
 from engine.settings import TaskSettings
 from engine.stats import LineStats
 from engine.supervision.line import Line
-from engine.supervision.states import FINAL_STATES, PHASES, TaskState, move
+from engine.supervision.states import FINAL_STATES, PHASES, TaskState, move, phase_in
 from engine.supervision.status import TaskStatus
 
 log = structlog.get_logger("engine.task")
@@ -147,8 +147,7 @@ class Task:
         if wanted is self.state:
             return
         self.state = move(self.state, wanted)
-        if wanted is not TaskState.STOPPING:
-            self._phase = PHASES[wanted]
+        self._phase = phase_in(wanted, self._phase)
         log.debug("task.state", state=str(wanted))
         for listener in self._listeners:
             listener(wanted)

@@ -32,9 +32,9 @@ class Troubles:
         self._attempts[side] = self._attempts.get(side, 0) + 1
         return self._attempts[side]
 
-    def clear(self, side: Side) -> None:
-        """This side is connected again."""
-        self._errors.pop(side, None)
+    def clear(self, side: Side) -> bool:
+        """This side is connected again; whether it was in trouble."""
+        return self._errors.pop(side, None) is not None
 
     def forget_attempts(self, side: Side) -> None:
         """This side has worked: the next trouble is the first one again."""

@@ -15,6 +15,8 @@ _HINTS = {
     "NOAUTH": "the target asks for a password",
     "MOVED": "the target is a cluster node",
     "CROSSSLOT": "the target is a cluster node",
+    "WRONGTYPE": "the target's key is of another type than the source's: it was there before (--on-conflict skip "
+    "keeps it) or another client wrote it. Remove it there, then migrate anew under another --task-id",
     "ERR": "",
 }
 
@@ -55,6 +57,9 @@ def raise_if_not_ready(endpoint: Endpoint, block: Block, reply: int, text: str) 
         what = f"{command} on key {_shown(key)}" if key else command
         raise TargetNotReady(f"{busy.message} ({what})", code=busy.code, hint=busy.hint)
 
+
+# Before 6.0, and since.
+_NO_PASSWORD_SET = ("Client sent AUTH, but no password is set", "without any password configured")
 
 # Errors by which a script fails here although it did not at the source.
 _OF_THE_TARGET = frozenset(
@@ -136,6 +141,11 @@ def auth_error(endpoint: Endpoint, text: str) -> EngineError:
         return TargetAuthError(
             f"the target {endpoint.address} asks for a password and none was given",
             hint="put it in the URL, in REDIS_FERRY_TARGET_PASSWORD or in --target-password-file",
+        )
+    if any(words in text for words in _NO_PASSWORD_SET):
+        return TargetAuthError(
+            f"the target {endpoint.address} has no password, and one was given for {who}: {text}",
+            hint="leave the password out, or give the user that it belongs to (redis://user@…)",
         )
     return TargetAuthError(
         f"the target {endpoint.address} refused {who}: {text}",

@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
+ROOT = Path(__file__).parents[2]
 COMMAND = ("-m", "engine")
 SCRIPTED = ("-m", "tests.control.scripted_task")
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """This process's variables without ours, and with `variables`."""
+    """This process's variables without ours, and with `variables`; the children find this tree anywhere."""
     kept = {
         name: value for name, value in os.environ.items() if not name.startswith("REDIS_FERRY_")
     }
-    return {**kept, "COLUMNS": "80", "NO_COLOR": "1", **variables}
+    ours = {"PYTHONPATH": str(ROOT), "COLUMNS": "80", "NO_COLOR": "1"}
+    return {**kept, **ours, **variables}
 
 
 def run(

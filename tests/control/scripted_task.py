@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from engine.errors import SourceUnreachable, TargetUnreachable
 from engine.settings import TaskSettings
-from engine.supervision.states import PHASES, TaskState
+from engine.supervision.states import PHASES, TaskState, phase_in
 from engine.supervision.status import TaskStatus
 
 
@@ -52,6 +52,7 @@ class Task:
 
     def __init__(self, settings: TaskSettings) -> None:
         self.state = TaskState.CREATED
+        self._phase = PHASES[TaskState.CREATED]
         self.wrote_to_target = False
         self._settings = settings
         self._stop = asyncio.Event()
@@ -118,7 +119,7 @@ class Task:
             ts=time.time(),
             task_id=self._settings.task_id,
             state=self.state.value,
-            phase=PHASES[self.state],
+            phase=self._phase,
         )
 
     def on_state_change(self, callback: Callable[[TaskState], None]) -> None:
@@ -126,6 +127,7 @@ class Task:
 
     def _move(self, state: TaskState) -> None:
         self.state = state
+        self._phase = phase_in(state, self._phase)
         self._callback(state)
 
 

@@ -16,13 +16,17 @@ REFUSALS = [
     errors.TargetUnreachable,
     errors.TargetAuthError,
     errors.TargetRefused,
+    errors.TargetNotReady,
+    errors.UnsupportedByTarget,
+    errors.LedgerError,
 ]
 FAILURES = [
     errors.SourceLinkLost,
     errors.SourceProtocolError,
     errors.CorruptRdb,
     errors.TargetLinkLost,
-    errors.UnsupportedByTarget,
+    errors.CheckpointMoved,
+    errors.SpoolDamaged,
     errors.InternalError,
 ]
 

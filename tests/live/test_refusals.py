@@ -85,6 +85,24 @@ async def test_wrong_credentials_are_refused_on_either_side(
     at_target = await refusal(open_server.endpoint, endpoint)
 
     assert (type(at_source), type(at_target)) == (SourceAuthError, TargetAuthError)
+    for error in (at_source, at_target):
+        assert endpoint.address in error.message
+
+
+@pytest.mark.parametrize("name", ["redis-6.2", "redis-8.2", "valkey-9.1"])
+async def test_a_password_for_a_server_without_one_is_to_be_left_out(
+    name: str, start_server: StartServer
+) -> None:
+    plain, other = start_server(name), start_server("redis-8.2")
+    endpoint = replace(plain.endpoint, password="s3cret")
+
+    for error in (
+        await refusal(endpoint, other.endpoint),
+        await refusal(other.endpoint, endpoint),
+    ):
+        assert isinstance(error, SourceAuthError | TargetAuthError)
+        assert plain.endpoint.address in error.message
+        assert "leave the password out" in error.hint
 
 
 @pytest.mark.parametrize("missing", ["psync", "replconf"])

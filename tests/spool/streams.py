@@ -6,6 +6,7 @@ import random
 import time
 from pathlib import Path
 
+from engine.position import Position
 from engine.settings import GIB, SpoolSettings
 from engine.spool.chunk import Chunk, Section
 from engine.spool.spool import Spool
@@ -77,3 +78,39 @@ async def settle(spool: Spool) -> None:
 def files_of(directory: Path) -> list[Path]:
     """Every file under `directory`."""
     return sorted(path for path in directory.rglob("*") if path.is_file())
+
+
+class Link:
+    """The link's side: whether it is told to read."""
+
+    def __init__(self, spool: Spool) -> None:
+        self.is_on = True
+        spool.attach(self.pause, self.resume)
+
+    def pause(self) -> None:
+        assert self.is_on
+        self.is_on = False
+
+    def resume(self) -> None:
+        assert not self.is_on
+        self.is_on = True
+
+
+def begun(settings: SpoolSettings) -> tuple[Spool, Link]:
+    spool = Spool(settings, line="0", run_name="run")
+    spool.begin_stream(Position(REPLID, 0))
+    return spool, Link(spool)
+
+
+async def fill(spool: Spool, total: int, size: int = 100) -> None:
+    """Receive `total` bytes in chunks of `size`, each after the disk has taken the one before."""
+    for _ in range(total // size):
+        put_stream(spool, size)
+        await settle(spool)
+
+
+async def fill_while_on(spool: Spool, link: Link, size: int = 100) -> None:
+    """Receive until the link is paused."""
+    while link.is_on:
+        put_stream(spool, size)
+        await settle(spool)

@@ -15,8 +15,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from engine.errors import SpoolDamaged
 from engine.position import Position
 from engine.spool.chunk import Section
+from engine.spool.segment import MAX_HISTORIES
 from engine.spool.spool import Spool
 from tests.spool.streams import content, files_of, next_chunk, put, put_stream, settle, small
 
@@ -39,7 +41,7 @@ class StepwiseExecutor(Executor):
             future, work = self.jobs.popleft()
             try:
                 future.set_result(work())
-            except Exception as error:
+            except (OSError, SpoolDamaged) as error:
                 future.set_exception(error)
 
 
@@ -104,14 +106,16 @@ class SpoolLife(RuleBasedStateMachine):
         self.replid_has_data = False
         return self.replid
 
-    def begin_stream(self, offset: int) -> None:
+    def begin_stream(self, offset: int, asked: Position | None = None) -> None:
         async def begin() -> None:
-            self.spool.begin_stream(Position(self.new_replid(), offset))
+            self.spool.begin_stream(Position(self.new_replid(), offset), asked=asked)
+            assert self.spool.held_bytes == 0
 
         self.run(begin())
         self.read = self.released = self.end = self.start = offset
         self.snapshot_read = self.snapshot_end = 0
         self.in_snapshot = False
+        self.promotions = 0
 
     # ---- the link
 
@@ -156,6 +160,7 @@ class SpoolLife(RuleBasedStateMachine):
         self.read = self.released = self.end = self.start = self.end + ahead
         self.snapshot_read = self.snapshot_end = 0
         self.in_snapshot = True
+        self.promotions = 0
 
     @precondition(lambda self: not self.in_snapshot)
     @rule(is_promoted=st.booleans())
@@ -163,6 +168,7 @@ class SpoolLife(RuleBasedStateMachine):
         old, generation = self.replid, self.spool.first_generation
         if is_promoted:
             self.new_replid()
+            self.promotions += 1
         self.spool.end()
         self.spool.reopen()
         self.spool.begin_stream(Position(self.replid, self.end))
@@ -251,9 +257,13 @@ class SpoolLife(RuleBasedStateMachine):
             elif settles:
                 await settle(self.spool)
 
+        checkpoint = Position(self.spool.replid_at(self.released), self.released)
         self.run(stop())
         is_blocked = self.spool._spill.disk.blocked is not None
         is_whole = (is_orderly or (settles and self.spool._is_spilling)) and not is_blocked
+        files_start = self.spool._spill.disk.queue.start_offset
+        if files_start is not None and files_start > self.released:
+            is_whole = False  # went back into the tail (see Spool.rewind)
         image = self.root / f"{self.runs + 1}"
         if self.directory.exists():
             shutil.copytree(self.directory, image)
@@ -265,16 +275,17 @@ class SpoolLife(RuleBasedStateMachine):
             assert files_of(image) == []
         spool = self.spool = Spool.recover(self.settings(), LINE, f"run{self.runs}")
         self.opened(spool)
-        checkpoint = Position(self.replid, self.released)
         if not self.snapshot_is_read or not spool.covers(checkpoint):
-            is_told = self.replid_has_data or is_orderly
+            is_told = self.replid_has_data or is_orderly or checkpoint.replid != self.replid
             unreleased = self.snapshot_is_read and self.released < self.end
+            is_told = is_told and self.promotions < MAX_HISTORIES
             assert not (is_whole and is_told and unreleased)
-            self.begin_stream(self.released)
+            self.begin_stream(self.released, asked=checkpoint)
             return
         assert spool.start_offset <= self.released
         assert spool.end_offset == self.end or (spool.end_offset < self.end and not is_whole)
         assert spool.recovered_bytes == spool.held_bytes == spool.end_offset - spool.start_offset
+        self.replid, self.replid_has_data = spool.position.replid, True
         self.end = spool.end_offset
         self.start = spool.start_offset
         self.snapshot_end = self.snapshot_read = 0
