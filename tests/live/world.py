@@ -114,11 +114,12 @@ async def make_world(
     pair: tuple[str, str] = PAIR,
     source_config: dict[str, str | int] | None = None,
     target_config: dict[str, str | int] | None = None,
+    keys: int = KEYS,
     **changes: Any,
 ) -> World:
     source = start_server(pair[0], config=SOURCE_CONFIG | (source_config or {}))
     target = start_server(pair[1], config=target_config)
-    await filled(source, KEYS, seed=6)
+    await filled(source, keys, seed=6)
     return World(source, target, make_settings(source.endpoint, target.endpoint, **changes))
 
 
