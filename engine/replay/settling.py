@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Callable
 
 import structlog
@@ -16,6 +17,8 @@ from engine.replay.settlement import KEYS_AT_ONCE, WHOLES_AT_ONCE, Correction, S
 log = structlog.get_logger("engine.replay")
 
 Batch = tuple[list[Key], list[Key]]
+
+ASK_AGAIN_SECONDS = 1.0  # a source whose control connection does not answer
 
 
 class Settling:
@@ -47,6 +50,7 @@ class Settling:
         self._searching: MarginedKeys | None = None
         self._pages: AsyncIterator[Batch] | None = None
         self._swaps = 0
+        self._ask_at = 0.0
         self.correction: Correction | None = None
         transcoder.add_late_keys(owed.keys, owed.wholes)
         transcoder.is_settling = owed.scans_keys or owed.scans_hashes
@@ -105,6 +109,8 @@ class Settling:
         Raises:
             TargetLinkLost: keys were looked for on the target and it does not answer.
         """
+        if time.monotonic() < self._ask_at:
+            return False
         self._note_lost()
         batch = await self._next_batch()
         if batch is None:
@@ -115,6 +121,7 @@ class Settling:
         except SourceNotReady as error:
             log.debug("expiry.cannot_ask", error=str(error))
             self._put_back()
+            self._ask_at = time.monotonic() + ASK_AGAIN_SECONDS
             return False
         if self.correction is None:
             log.error(

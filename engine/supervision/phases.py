@@ -79,7 +79,11 @@ class Phases:
 
     @property
     def is_owing(self) -> bool:
-        """Whether the target holds an expiry that is not the source's."""
+        """Whether the target holds an expiry that is not the source's, and the source can be asked for it."""
+        if self._intake.facts.offset < 0:
+            return (
+                False  # it does not say how far it is, so an answer could not be put in its place
+            )
         if self._stream is not None:
             return self._stream.is_owing
         return bool(self._owed) or self._margin_since_ms > 0

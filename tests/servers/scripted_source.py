@@ -140,7 +140,7 @@ class _Conversation:
         arguments = []
         for _ in range(int(line[1:])):
             size = int((await self._reader.readuntil(b"\n"))[1:])
-            arguments.append((await self._reader.readexactly(size + 2))[:-2].decode())
+            arguments.append((await self._reader.readexactly(size + 2))[:-2].decode("latin-1"))
         return arguments
 
     def _answer(self, name: str, arguments: list[str]) -> None:
