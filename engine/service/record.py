@@ -75,7 +75,7 @@ class TaskRecord:
     run_number: rises with each configuration, so that a task that is configured anew does not meet the
     checkpoint of its former self. has_run: the engine has been connected on both sides in this run.
     task_status: of the exchange of addresses. backup_files: of a backup import, as the client gave them.
-    last_figures: what the last stats showed, for a task that is not at work. bandwidth_limit_mb: None: no limit.
+    last_figures: what the last stats showed, for a task that is not at work. source_version: of the source's server. bandwidth_limit_mb: None: no limit.
     """
 
     task_id: str
@@ -101,6 +101,7 @@ class TaskRecord:
     run_number: int = 0
     has_run: bool = False
     last_figures: dict[str, Any] | None = None
+    source_version: str | None = None
 
     @property
     def engine_task_id(self) -> str:

@@ -168,7 +168,7 @@ class MigrationService:
             target = self.sides.settle(project_id, "target", wish.target)
             if source.addrs == target.addrs:
                 raise BadParameter("target_instance.addrs", "source and target are the same server")
-            await self.sides.check(("source", source), ("target", target))
+            findings = await self.sides.check(("source", source), ("target", target))
             self._refuse_pair_at_work(task_id, source, target)
             started = await self.catalog.change_durably(
                 task_id,
@@ -186,6 +186,7 @@ class MigrationService:
                 task_status=None,
                 last_figures=None,
                 updated_at=None,
+                source_version=findings[0].version[:64] or None,
             )
             log.info(
                 "task.configured",

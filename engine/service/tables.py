@@ -46,6 +46,7 @@ tasks = Table(
     Column("run_number", Integer, nullable=False),
     Column("has_run", Boolean, nullable=False),
     Column("last_figures", JSON),
+    Column("source_version", String(64)),
 )
 
 logs = Table(

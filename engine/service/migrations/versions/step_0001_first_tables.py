@@ -38,6 +38,7 @@ def upgrade() -> None:
         sa.Column("run_number", sa.Integer, nullable=False),
         sa.Column("has_run", sa.Boolean, nullable=False),
         sa.Column("last_figures", sa.JSON),
+        sa.Column("source_version", sa.String(64)),
     )
     op.create_index("ix_tasks_project_id", "tasks", ["project_id"])
     op.create_table(
