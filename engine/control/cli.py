@@ -15,6 +15,7 @@ from engine.control import help_texts
 from engine.control.choices import LogFormat, ProgressMode
 from engine.control.exit_status import DONE, INTERRUPTED, USAGE, exit_status
 from engine.control.failure import print_failure, write_stderr
+from engine.control.serve_cli import serve
 from engine.errors import EngineError
 
 app = typer.Typer(
@@ -342,6 +343,9 @@ def sync(  # noqa: PLR0913, PLR0917 - one parameter an option
     flags = {name: value for name, value in locals().items() if value is not None}
     del flags["context"]
     return _start_sync(flags, passwords_are_hidden=context.obj["passwords_are_hidden"])
+
+
+app.command(help=help_texts.SERVE, epilog=help_texts.SERVE_EPILOG)(serve)
 
 
 @app.command(help=help_texts.DEMO)

@@ -64,6 +64,33 @@ SYNC_EPILOG = f"""\
 
 {EXIT_STATUSES}"""
 
+SERVE = (
+    "Run many migrations in one process, driven over HTTP.\n\n"
+    "Serves the DCS v2 data-migration API, so that the Huawei SDK, Terraform's provider and scripts written "
+    "for Open Telekom Cloud work by changing the endpoint only. Tasks survive a stop, a crash and a restart "
+    "of the service: running ones go on from their checkpoints.\n\n"
+    "Every option can also be written as a variable (REDIS_FERRY_SERVE_LISTEN=…) or as a key of the --config "
+    "file. SIGTERM stops gracefully. The API is described at /docs and /openapi.json."
+)
+
+SERVE_EPILOG = """\
+[bold]Examples[/bold]
+  For this machine alone:
+    redis-ferry serve
+
+  For others, with tokens and access keys (chmod 600 auth.toml) and TLS:
+    redis-ferry serve --listen 0.0.0.0:8443 --auth-file auth.toml \\
+        --tls-cert chain.pem --tls-key key.pem
+
+  auth.toml:
+    \\[\\[tokens]]
+    token = "a long random text"
+    project_id = "0123456789abcdef0123456789abcdef"
+    \\[\\[keys]]
+    access = "AKEXAMPLE"
+    secret = "another long random text"
+    project_id = "0123456789abcdef0123456789abcdef\""""
+
 DEMO = (
     "Show a whole migration on this machine, in under a minute.\n\n"
     "Starts two servers on free ports in a temporary folder, fills the source, keeps writing to "
