@@ -125,8 +125,8 @@ class MigrationService:
 
     async def create_import(self, project_id: str, new: NewImport) -> TaskRecord:
         """Make a backup import and start it."""
-        find_backup(self.workers.settings.backup_dir, new.backup_files)
         target = self.sides.settle(project_id, "target", new.target)
+        find_backup(self.workers.settings.backup_dir, new.backup_files)
         await self.sides.check(("target", target))
         record = TaskRecord(
             task_id=str(uuid.uuid4()),

@@ -17,7 +17,11 @@ import httpx
 PROJECT = "0123456789abcdef0123456789abcdef"
 OTHER_PROJECT = "fedcba9876543210fedcba9876543210"
 ACCESS, SECRET = "AKTEST", "SKTEST-0123456789"
-TOKEN, READER, OTHER_TOKEN = "admin-token-0123456789", "reader-token-0123456789", "other-token-0123456789"
+TOKEN, READER, OTHER_TOKEN = (
+    "admin-token-0123456789",
+    "reader-token-0123456789",
+    "other-token-0123456789",
+)
 ABSENT = "00000000-0000-4000-8000-000000000000"
 START_SECONDS = 30.0
 VPC = {"vpc_id": "vpc-1", "subnet_id": "subnet-1", "security_group_id": "group-1"}
@@ -51,7 +55,9 @@ project_id = "{PROJECT}"
 class ServedWorker:
     """One service. Start, kill or stop, start again: the state folder and the address stay."""
 
-    def __init__(self, folder: Path, *options: str, auth: str | None = AUTH, **variables: str) -> None:
+    def __init__(
+        self, folder: Path, *options: str, auth: str | None = AUTH, **variables: str
+    ) -> None:
         self.folder = folder
         self.state_dir = folder / "state"
         self.options = list(options)
@@ -124,6 +130,8 @@ class ServedWorker:
         status = self._process.wait(30)
         assert self._reader is not None
         self._reader.join(10)
+        assert self._process.stderr is not None
+        self._process.stderr.close()
         self._process = None
         return status
 
@@ -166,7 +174,9 @@ def side(server: Any) -> dict[str, Any]:
 def start_task(client: httpx.Client, source: Any, target: Any, **changes: Any) -> str:
     """Create and configure a task; returns its id."""
     task_id = create(client)
-    answer = client.post(f"/migration/{task_id}/task", json=configuration(source, target, **changes))
+    answer = client.post(
+        f"/migration/{task_id}/task", json=configuration(source, target, **changes)
+    )
     assert answer.status_code == 200, answer.text
     assert answer.json()["status"] == "FULLMIGRATING"
     return task_id

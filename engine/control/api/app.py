@@ -8,8 +8,8 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
-from starlette.routing import Match
 
 from engine import __version__
 from engine.control.api import routes_dcs, routes_ours
@@ -26,6 +26,8 @@ DESCRIPTION = (
     "Authenticate with X-Auth-Token or an SDK-HMAC-SHA256 signature."
 )
 
+_ROUTERS = (routes_dcs.router, routes_ours.router, routes_ours.open_router)
+
 
 def make_app(api: Api, *, authenticator: Authenticator, limits: RequestLimits) -> Gate:
     """Build the application."""
@@ -39,9 +41,8 @@ def make_app(api: Api, *, authenticator: Authenticator, limits: RequestLimits) -
         strict_content_type=False,  # the Content-Type may be absent
     )
     app.state.api = api
-    app.include_router(routes_dcs.router)
-    app.include_router(routes_ours.router)
-    app.include_router(routes_ours.open_router)
+    for router in _ROUTERS:
+        app.include_router(router)
     app.add_exception_handler(DcsError, _on_dcs_error)
     app.add_exception_handler(Refusal, _on_refusal)
     app.add_exception_handler(StoreFailed, _on_store_failed)
@@ -106,10 +107,10 @@ async def _on_http_error(request: Request, error: Exception) -> JSONResponse:
 def _methods_at(request: Request) -> list[str]:
     """All methods of a path; a route knows only its own."""
     found: set[str] = set()
-    for route in request.app.router.routes:
-        match, _ = route.matches(dict(request.scope))
-        if match is not Match.NONE:
-            found |= getattr(route, "methods", None) or set()
+    for router in _ROUTERS:
+        for route in router.routes:
+            if isinstance(route, APIRoute) and route.path_regex.match(request.url.path):
+                found |= route.methods
     return sorted(found)
 
 
