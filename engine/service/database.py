@@ -5,15 +5,14 @@ One service owns one database: a second one that starts on it is refused, or bot
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import Connection, event, text
+from sqlalchemy import Connection, event, inspect, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -21,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from engine.errors import ConfigError
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+LATEST_STEP = "0001"  # of migrations/versions
 OWNER_LOCK = 0x7265_6469_7366  # PostgreSQL's advisory lock of this service
 BUSY_TIMEOUT_MS = 5000
 CONNECT_TIMEOUT_SECONDS = 10
@@ -132,7 +132,8 @@ def _engine_of(url: str) -> AsyncEngine:
 
 def _make_private(path: str | None) -> None:
     if path:
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        with contextlib.suppress(OSError):  # connecting fails on the same, and says so
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
@@ -168,11 +169,23 @@ async def _lock_postgres(engine: AsyncEngine) -> AsyncConnection:
 
 
 def _upgrade(connection: Connection) -> None:
+    if _step_of(connection) == LATEST_STEP:
+        return
+    # Not needed at most starts, and as long to import as everything else about the store.
+    from alembic import command  # noqa: PLC0415
+    from alembic.config import Config  # noqa: PLC0415
+
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
+
+
+def _step_of(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.scalar(text("SELECT version_num FROM alembic_version"))
 
 
 def _shown(url: str) -> str:

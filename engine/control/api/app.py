@@ -110,7 +110,7 @@ def _methods_at(request: Request) -> list[str]:
     for router in _ROUTERS:
         for route in router.routes:
             if isinstance(route, APIRoute) and route.path_regex.match(request.url.path):
-                found |= route.methods
+                found |= route.methods or set()
     return sorted(found)
 
 

@@ -44,7 +44,7 @@ def _limit(value: object) -> object:
     """A JSON integer or a string of digits."""
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 5:
         return int(value)
-    if value is None or (isinstance(value, int) and not isinstance(value, bool)):
+    if isinstance(value, int) and not isinstance(value, bool):
         return value
     raise ValueError("not an integer or a string of digits")
 
@@ -55,9 +55,7 @@ Text1024 = Annotated[StrictStr, BeforeValidator(_no_nul), Field(max_length=1024)
 Text4096 = Annotated[StrictStr, BeforeValidator(_no_nul), Field(max_length=4096)]
 Name = Annotated[StrictStr, Field(pattern=NAME)]
 BandwidthLimit = Annotated[
-    int | None,
-    BeforeValidator(_limit),
-    Field(ge=1, le=10240),
+    Annotated[int, BeforeValidator(_limit), Field(ge=1, le=10240)] | None,
     WithJsonSchema(
         {
             "anyOf": [

@@ -1,0 +1,261 @@
+"""The store on SQLite and on PostgreSQL: what goes in comes out, bounded, and by one owner."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import MetaData, text
+
+from engine.errors import ConfigError
+from engine.service import tables
+from engine.service.catalog import Catalog
+from engine.service.database import LATEST_STEP, MIGRATIONS, open_database, sqlite_url
+from engine.service.record import (
+    InstanceRecord,
+    JobRecord,
+    LogLevel,
+    LogRow,
+    MigrationMethod,
+    MigrationType,
+    TaskRecord,
+    TlsFiles,
+)
+from engine.service.refusals import StoreFailed, TaskUnknown
+from engine.service.store import LOG_ROWS_KEPT, LOG_ROWS_SLACK, Store
+from engine.service.wire_status import ExchangeStatus, WireStatus
+from engine.settings import ResumeMode
+
+NOW = datetime(2026, 11, 24, 12, 0, 0, 123000, tzinfo=UTC)
+
+
+def record(task_id: str = "t1", **changes: Any) -> TaskRecord:
+    return TaskRecord(
+        **{"task_id": task_id, "project_id": "p1", "name": "nämé", "created_at": NOW} | changes
+    )
+
+
+def job(job_id: str = "j1", task_id: str = "t1", **changes: Any) -> JobRecord:
+    fields = {
+        "job_id": job_id, "project_id": "p1", "task_id": task_id, "job_type": "create",
+        "status": "RUNNING", "begin_time": NOW,
+    }  # fmt: skip
+    return JobRecord(**fields | changes)
+
+
+def row(number: int, level: LogLevel = LogLevel.INFO, task_id: str = "t1") -> LogRow:
+    return LogRow(
+        task_id=task_id, created_at=NOW, level=level, message=f"row {number}", code="c",
+        keywords=("a=1", "b=ü"),
+    )  # fmt: skip
+
+
+EVERYTHING = record(
+    description="d",
+    status=WireStatus.INCRMIGEATING,
+    migration_type=MigrationType.ONLINE,
+    migration_method=MigrationMethod.INCREMENTAL,
+    resume_mode=ResumeMode.MANUAL,
+    bandwidth_limit_mb=7,
+    vpc_id="v",
+    subnet_id="s",
+    security_group_id="g",
+    network_type="vpc",
+    source=InstanceRecord(addrs="a:1", sealed_password="x", tls=TlsFiles(ca_file="c", verify=False)),
+    target=InstanceRecord(addrs="b:2", id="i", name="n", username="u", db="3", proxy_multi_db=True),
+    backup_files={"files": [{"file_name": "f"}]},
+    updated_at=NOW + timedelta(seconds=1),
+    error_message="e",
+    task_status=ExchangeStatus.EXCHANGE_SUCCESS,
+    run_number=3,
+    has_run=True,
+    last_figures={"offset": 5},
+    source_version="7.2.4",
+)
+
+
+def postgres_programs() -> Path | None:
+    """The folder of initdb and postgres; Debian keeps them out of PATH."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    on_path = shutil.which("initdb")
+    return found[-1].parent if found else None if on_path is None else Path(on_path).parent
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[str]:
+    """The URL of a PostgreSQL of our own; skips where its programs are not installed."""
+    programs = postgres_programs()
+    if programs is None:
+        pytest.skip("PostgreSQL's server programs are not installed (apt-get install postgresql)")
+    try:
+        importlib.import_module("asyncpg")
+    except ImportError:
+        pytest.skip("asyncpg is not installed")
+    # The server refuses to run as root; its folder belongs to the user that it runs as.
+    user = "postgres" if os.getuid() == 0 else None
+    folder = Path(tempfile.mkdtemp(prefix="redis-ferry-pg-"))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    try:
+        if user is not None:
+            shutil.chown(folder, user)
+        data = folder / "data"
+        initdb = [programs / "initdb", "-D", data, "-U", "ferry", "-A", "trust", "-N", "--no-instructions"]
+        subprocess.run(list(map(str, initdb)), user=user, cwd=folder, check=True, capture_output=True)
+        control = [str(programs / "pg_ctl"), "-D", str(data), "-w"]
+        settings = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
+        start = [*control, "-l", str(folder / "log"), "-o", settings, "start"]
+        subprocess.run(start, user=user, cwd=folder, check=True, stdout=subprocess.DEVNULL, timeout=60)
+        try:
+            yield f"postgresql://ferry@127.0.0.1:{port}/postgres"
+        finally:
+            stop = [*control, "-m", "immediate", "stop"]
+            subprocess.run(stop, user=user, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+async def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return sqlite_url(tmp_path)
+    return str(request.getfixturevalue("postgres"))
+
+
+@pytest.fixture
+async def store(url: str, tmp_path: Path) -> AsyncIterator[Store]:
+    database = await open_database(url, state_dir=tmp_path)
+    async with database.engine.begin() as connection:
+        for table in reversed(tables.metadata.sorted_tables):
+            await connection.execute(table.delete())
+    found = Store(database)
+    yield found
+    await found.close()
+
+
+async def test_what_goes_in_comes_out(store: Store) -> None:
+    await store.insert_task(record(), job())
+    await store.update_task(EVERYTHING)
+    await store.insert_task(record("t2", created_at=NOW + timedelta(seconds=1)), None)
+
+    assert await store.load_tasks() == [
+        EVERYTHING,
+        record("t2", created_at=NOW + timedelta(seconds=1)),
+    ]
+    assert await store.job("p1", "j1") == job()
+    assert await store.job("p2", "j1") is None
+    await store.finish_job("j1", status="FAIL", end_time=NOW, why="reason")
+    assert await store.job("p1", "j1") == job(status="FAIL", end_time=NOW, fail_reason="reason")
+
+
+async def test_logs_are_paged_filtered_and_bounded(store: Store) -> None:
+    await store.insert_task(record(), None)
+    await store.insert_task(record("t2"), None)
+    await store.add_logs([row(0, LogLevel.ERROR), row(1), row(1, task_id="t2"), row(2, task_id="gone")])
+
+    assert await store.logs("t1", level=None, offset=0, limit=10) == (2, [row(1), row(0, LogLevel.ERROR)])
+    assert await store.logs("t1", level=LogLevel.ERROR, offset=0, limit=1) == (1, [row(0, LogLevel.ERROR)])
+    assert await store.logs("t1", level=None, offset=1, limit=1) == (2, [row(0, LogLevel.ERROR)])
+    assert await store.logs("t1", level=None, offset=5, limit=0) == (2, [])
+    for start in range(2, 2002, 250):
+        await store.add_logs([row(number) for number in range(start, start + 250)])
+    count, rows = await store.logs("t1", level=None, offset=0, limit=1)
+    assert LOG_ROWS_KEPT <= count <= LOG_ROWS_KEPT + LOG_ROWS_SLACK
+    assert rows == [row(2001)]
+    assert (await store.logs("t2", level=None, offset=0, limit=1))[0] == 1
+
+
+async def test_a_deleted_task_takes_its_logs_and_jobs_along(store: Store) -> None:
+    await store.insert_task(record(), job())
+    await store.add_logs([row(0)])
+    for number in range(15):
+        await store.add_job(job(f"more{number}", begin_time=NOW + timedelta(seconds=number + 1)))
+    assert await store.job("p1", "j1") is None  # the newest ten are kept
+    assert await store.job("p1", "more14") is not None
+
+    await store.delete_task("t1")
+
+    assert await store.load_tasks() == []
+    assert await store.logs("t1", level=None, offset=0, limit=10) == (0, [])
+    assert await store.job("p1", "more14") is None
+    await store.update_task(record())
+    assert await store.load_tasks() == []
+
+
+async def test_the_steps_make_the_tables_that_the_code_uses(store: Store) -> None:
+    def columns(found: MetaData) -> dict[str, dict[str, bool | None]]:
+        return {
+            name: {it.name: it.nullable for it in table.columns}
+            for name, table in found.tables.items()
+            if name != "alembic_version"
+        }
+
+    there = MetaData()
+    async with store._engine.connect() as connection:
+        await connection.run_sync(there.reflect)
+        step = await connection.scalar(text("SELECT version_num FROM alembic_version"))
+
+    assert columns(there) == columns(tables.metadata)
+    newest = sorted((MIGRATIONS / "versions").glob("step_*.py"))[-1]
+    assert step == LATEST_STEP == newest.name.split("_")[1]
+
+
+async def test_a_database_has_one_owner(url: str, store: Store, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere" if url.startswith("postgres") else tmp_path
+
+    with pytest.raises(ConfigError, match="another redis-ferry serve uses this|uses the state folder"):
+        await open_database(url, state_dir=elsewhere)
+
+    await store.ping()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ("nonsense", "cannot be read"),
+        ("mysql://u:s3cret@h/d", "kind mysql"),
+        ("postgresql://u:s3cret@127.0.0.1:1/d", "cannot be opened"),
+        ("sqlite+aiosqlite:////proc/nothing/x.db", "cannot be opened"),
+    ],
+)
+async def test_a_url_that_is_none_is_a_usage_error(tmp_path: Path, wrong: str, reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason) as caught:
+        await open_database(wrong, state_dir=tmp_path)
+
+    assert "s3cret" not in str(caught.value)
+    database = await open_database(sqlite_url(tmp_path), state_dir=tmp_path)  # it is not locked
+    await database.close()
+
+
+async def test_a_change_that_the_store_does_not_take_is_none(store: Store) -> None:
+    catalog = Catalog(store)
+    await catalog.add(record(), job())
+    async with store._engine.begin() as connection:
+        await connection.execute(text("ALTER TABLE tasks RENAME TO hidden"))
+    try:
+        with pytest.raises(StoreFailed):
+            await catalog.change_durably("t1", status=WireStatus.TERMINATING)
+        assert catalog.get("p1", "t1") == record()
+        catalog.change("t1", status=WireStatus.SUCCESS)
+        catalog.save_soon("t1")
+        with pytest.raises(StoreFailed):
+            await catalog.flush()
+    finally:
+        async with store._engine.begin() as connection:
+            await connection.execute(text("ALTER TABLE hidden RENAME TO tasks"))
+
+    await catalog.flush()
+
+    assert await store.load_tasks() == [record(status=WireStatus.SUCCESS)]
+    with pytest.raises(TaskUnknown):
+        catalog.get("p2", "t1")
