@@ -155,6 +155,7 @@ async def _serve(
     # What stands at the start stays: a full collection would look at all of it for some 100 ms.
     gc.collect()
     gc.freeze()
+    listener.listen(BACKLOG)  # whoever reads the next line may connect
     host, port = listener.getsockname()[:2]
     log.info(
         "serve.listening",

@@ -44,6 +44,8 @@ from engine.settings import MIB, ResumeMode
 
 log = structlog.get_logger("engine.service")
 
+START_PAUSE_SECONDS = 0.05
+
 
 class MigrationService:
     """All tasks of one process. `open`, then the calls, then `close`.
@@ -75,14 +77,22 @@ class MigrationService:
         ]
         for record in self.catalog:
             self._go_on(record)
+        self.workers.do(self._start_working(), name="go on")
+
+    async def _start_working(self) -> None:
+        """Go on with what was at work, one after another: many handshakes at once would hold up all calls."""
+        for found in self.catalog:
+            record = self.catalog.find(found.task_id)
+            if record is None or record.status not in WORKING or self.workers.run_of(found.task_id):
+                continue
+            log.info("task.goes_on", task=record.task_id, status=str(record.status))
+            self.workers.start(record)
+            await asyncio.sleep(START_PAUSE_SECONDS)
 
     def _go_on(self, record: TaskRecord) -> None:
         task_id = record.task_id
         self.exchanges.go_on(record)
-        if record.status in WORKING:
-            log.info("task.goes_on", task=task_id, status=str(record.status))
-            self.workers.start(record)
-        elif record.status is WireStatus.TERMINATING:
+        if record.status is WireStatus.TERMINATING:
             self.workers.stop_soon(task_id)
         elif record.status is WireStatus.CREATING:
             self.catalog.change(task_id, status=WireStatus.RUNNING)
@@ -197,7 +207,7 @@ class MigrationService:
                 target=target.addrs,
                 bandwidth_limit_mb=wish.bandwidth_limit_mb,
             )
-            log.info("task.status", task=task_id, status=str(started.status))
+            self.workers.tell_status(started)
             self._forget_run(record)
             self.workers.start(started)
             return started
@@ -290,8 +300,7 @@ class MigrationService:
             if record.status is WireStatus.TERMINATING:
                 return record
             stopping = await self.catalog.change_durably(task_id, status=WireStatus.TERMINATING)
-            log.info("task.status", task=task_id, status=str(stopping.status))
-            self.journal.publish(task_id, "status", {"status": str(stopping.status)})
+            self.workers.tell_status(stopping)
             self.workers.stop_soon(task_id)
             return stopping
 
@@ -317,7 +326,7 @@ class MigrationService:
                 updated_at=None,
             )
             log.info("task.restarted", task=task_id)
-            log.info("task.status", task=task_id, status=str(started.status))
+            self.workers.tell_status(started)
             self.workers.start(started)
             return started
 

@@ -62,7 +62,9 @@ class Workers:
         return self._runs.get(task_id)
 
     def start(self, record: TaskRecord) -> None:
-        """Start the run of a record that is in a working status."""
+        """Start the run of a record that is in a working status; when the service ends, at its next start."""
+        if self._is_shutting_down:
+            return
         task_id = record.task_id
         try:
             settings, prepare = self._settings_of(record)
@@ -104,6 +106,11 @@ class Workers:
         task = asyncio.create_task(chore, name=name)
         self._chores.add(task)
         task.add_done_callback(self._note_chore)
+
+    def tell_status(self, record: TaskRecord) -> None:
+        """Log a record's new status and show it to those who listen."""
+        log.info("task.status", task=record.task_id, status=str(record.status))
+        self._journal.publish(record.task_id, "status", {"status": str(record.status)})
 
     async def shut_down(self) -> None:
         """Stop all runs gracefully and leave the records as they are: the next start goes on with them."""
@@ -185,10 +192,9 @@ class Workers:
     def _set_status(self, task_id: str, status: WireStatus, **changes: Any) -> None:
         if status not in WORKING:
             changes["updated_at"] = datetime.now(UTC)
-        self._catalog.change(task_id, status=status, **changes)
+        record = self._catalog.change(task_id, status=status, **changes)
         self._catalog.save_soon(task_id)
-        log.info("task.status", task=task_id, status=str(status))
-        self._journal.publish(task_id, "status", {"status": str(status)})
+        self.tell_status(record)
 
     def _note_chore(self, task: asyncio.Task[None]) -> None:
         self._chores.discard(task)

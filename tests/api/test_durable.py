@@ -73,7 +73,9 @@ def test_kill_9_in_a_limited_snapshot_starts_it_again_and_finishes(
         with worker.client() as client:
             wait_for(client, task_id, "INCRMIGEATING")
             assert reader.dbsize() == 60 + 1  # and the checkpoint
-            client.put(f"/migration-task/{task_id}/bandwidth-limit", json={"bandwidth_limit_mb": None})
+            client.put(
+                f"/migration-task/{task_id}/bandwidth-limit", json={"bandwidth_limit_mb": None}
+            )
             assert show(client, task_id)["bandwidth_limit_mb"] is None
         assert worker.stop() == 0
         worker.start()
@@ -143,7 +145,9 @@ def test_passwords_are_sealed_at_rest_and_shown_nowhere(
         assert secret not in "".join(pages)
         assert secret not in worker.log
         assert modes["secret.key"] == 0o600
-        assert {mode & 0o077 for name, mode in modes.items() if name.startswith("service.db")} == {0}
+        assert {mode & 0o077 for name, mode in modes.items() if name.startswith("service.db")} == {
+            0
+        }
 
         # The key makes them readable again, and another one does not.
         worker.start()

@@ -23,7 +23,9 @@ pytestmark = [pytest.mark.live, pytest.mark.timeout(240)]
 PAIRS = 4  # servers of each side; every one of them serves several tasks
 TASKS = 20
 KEYS = 4000
+INCREMENTS = 500
 P99_SECONDS = 0.050
+PAUSE_SECONDS = 0.005
 BINARY = "redis-8.2"
 
 
@@ -47,6 +49,9 @@ class Asking(threading.Thread):
     def __init__(self, worker: ServedWorker, ids: list[str]) -> None:
         super().__init__(daemon=True)
         self.seconds: list[float] = []
+        self.lateness: list[
+            float
+        ] = []  # of this thread itself: what a busy machine adds to each wait
         self.is_over = threading.Event()
         self._worker = worker
         self._ids = ids
@@ -54,7 +59,11 @@ class Asking(threading.Thread):
     def run(self) -> None:
         rng = random.Random(5)
         with self._worker.client() as client:
-            while not self.is_over.wait(0.005):
+            while True:
+                started = time.perf_counter()
+                if self.is_over.wait(PAUSE_SECONDS):
+                    return
+                self.lateness.append(time.perf_counter() - started - PAUSE_SECONDS)
                 path = rng.choice(
                     ["/migration-tasks", "/migration-task/{}", "/migration-task/{}/stats", "/migration-task/{}/lines"]
                 )  # fmt: skip
@@ -66,13 +75,17 @@ class Asking(threading.Thread):
 
 def test_twenty_tasks_survive_a_kill_and_the_api_stays_prompt(tmp_path: Path) -> None:
     need(BINARY)
-    with servers(PAIRS) as sources, servers(TASKS // PAIRS) as targets, ServedWorker(tmp_path) as worker:
+    with (
+        servers(PAIRS) as sources,
+        servers(TASKS // PAIRS) as targets,
+        ServedWorker(tmp_path) as worker,
+    ):
         for number, source in enumerate(sources):
             with source.client() as writer:
-                writer.mset({f"s{number}:{key}": "x" * 100 for key in range(KEYS)})
+                writer.mset({f"s{number}:{key}": "x" * 500 for key in range(KEYS)})
         with worker.client() as client:
             ids = [
-                start_task(client, source, target, bandwidth_limit_mb=2)
+                start_task(client, source, target, bandwidth_limit_mb=1)
                 for source in sources
                 for target in targets
             ]
@@ -84,15 +97,17 @@ def test_twenty_tasks_survive_a_kill_and_the_api_stays_prompt(tmp_path: Path) ->
         with worker.client() as client:
             wait_for_all(client, ids, "INCRMIGEATING")
             for source in sources:
-                with source.client() as writer, writer.pipeline(transaction=False) as pipe:
-                    for _ in range(1000):
-                        pipe.incr(f"counter:{source.port}")
-                    pipe.execute()
+                with source.client() as writer:
+                    for _ in range(INCREMENTS):
+                        writer.incr(f"counter:{source.port}")
             for target in targets:
                 with target.client() as reader:
                     for source in sources:
                         name = f"counter:{source.port}"
-                        wait_until(lambda: reader.get(name) == b"1000", f"{name} on {target.port}")
+                        wait_until(
+                            lambda: reader.get(name) == str(INCREMENTS).encode(),
+                            f"{name} on {target.port}",
+                        )
                     own = len(reader.keys("redis-ferry:*"))
                     assert reader.dbsize() == PAIRS * (KEYS + 1) + own
             asking.is_over.set()
@@ -103,6 +118,10 @@ def test_twenty_tasks_survive_a_kill_and_the_api_stays_prompt(tmp_path: Path) ->
             wait_for_all(client, ids, "TERMINATED")
             assert {show(client, it)["error_message"] for it in ids} == {None}
     p99 = statistics.quantiles(asking.seconds, n=100)[98]
-    print(f"{len(asking.seconds)} answers, p50 {statistics.median(asking.seconds) * 1000:.1f} ms, p99 {p99 * 1000:.1f} ms")
-    assert len(asking.seconds) > 50
-    assert p99 < P99_SECONDS
+    lateness = statistics.quantiles(asking.lateness, n=100)[98]
+    print(
+        f"{len(asking.seconds)} answers, p50 {statistics.median(asking.seconds) * 1000:.1f} ms, p99 {p99 * 1000:.1f} ms; a wait is late by {lateness * 1000:.1f} ms (p99)"
+    )
+    assert len(asking.seconds) > 100
+    # An answer takes two waits for a core: the service's and ours.
+    assert p99 < P99_SECONDS + 2 * lateness

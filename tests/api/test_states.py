@@ -61,7 +61,15 @@ def call(client: httpx.Client, name: str, task_id: str, source: Any, target: Any
 
 
 FORBIDDEN = "DCS.4957"
-NEVER_CONFIGURED = ("stop", "sync-stop", "batch-stop", "batch-restart", "exchange-ip", "rollback-ip", "limit")
+NEVER_CONFIGURED = (
+    "stop",
+    "sync-stop",
+    "batch-stop",
+    "batch-restart",
+    "exchange-ip",
+    "rollback-ip",
+    "limit",
+)
 AT_WORK = ("configure", "batch-restart", "delete", "rollback-ip")
 AT_REST = ("stop", "sync-stop", "batch-stop", "exchange-ip", "rollback-ip")
 
@@ -220,6 +228,7 @@ def test_the_resume_mode_can_be_changed_while_it_runs(
     if mode == "manual":
         assert wait_for(client, task_id, "MIGRATION_FAILED")["error_message"]
     else:
+
         def is_back() -> bool:
             logs = client.get(f"/migration-task/{task_id}/logs?limit=100").json()
             return "psync.partial_resync" in [it["log_code"] for it in logs["migration_logs"]]

@@ -70,7 +70,9 @@ EVERYTHING = record(
     subnet_id="s",
     security_group_id="g",
     network_type="vpc",
-    source=InstanceRecord(addrs="a:1", sealed_password="x", tls=TlsFiles(ca_file="c", verify=False)),
+    source=InstanceRecord(
+        addrs="a:1", sealed_password="x", tls=TlsFiles(ca_file="c", verify=False)
+    ),
     target=InstanceRecord(addrs="b:2", id="i", name="n", username="u", db="3", proxy_multi_db=True),
     backup_files={"files": [{"file_name": "f"}]},
     updated_at=NOW + timedelta(seconds=1),
@@ -110,12 +112,28 @@ def postgres() -> Iterator[str]:
         if user is not None:
             shutil.chown(folder, user)
         data = folder / "data"
-        initdb = [programs / "initdb", "-D", data, "-U", "ferry", "-A", "trust", "-N", "--no-instructions"]
-        subprocess.run(list(map(str, initdb)), user=user, cwd=folder, check=True, capture_output=True)
+        initdb = [
+            programs / "initdb",
+            "-D",
+            data,
+            "-U",
+            "ferry",
+            "-A",
+            "trust",
+            "-N",
+            "--no-instructions",
+        ]
+        subprocess.run(
+            list(map(str, initdb)), user=user, cwd=folder, check=True, capture_output=True
+        )
         control = [str(programs / "pg_ctl"), "-D", str(data), "-w"]
-        settings = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
+        settings = (
+            f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
+        )
         start = [*control, "-l", str(folder / "log"), "-o", settings, "start"]
-        subprocess.run(start, user=user, cwd=folder, check=True, stdout=subprocess.DEVNULL, timeout=60)
+        subprocess.run(
+            start, user=user, cwd=folder, check=True, stdout=subprocess.DEVNULL, timeout=60
+        )
         try:
             yield f"postgresql://ferry@127.0.0.1:{port}/postgres"
         finally:
@@ -161,10 +179,18 @@ async def test_what_goes_in_comes_out(store: Store) -> None:
 async def test_logs_are_paged_filtered_and_bounded(store: Store) -> None:
     await store.insert_task(record(), None)
     await store.insert_task(record("t2"), None)
-    await store.add_logs([row(0, LogLevel.ERROR), row(1), row(1, task_id="t2"), row(2, task_id="gone")])
+    await store.add_logs(
+        [row(0, LogLevel.ERROR), row(1), row(1, task_id="t2"), row(2, task_id="gone")]
+    )
 
-    assert await store.logs("t1", level=None, offset=0, limit=10) == (2, [row(1), row(0, LogLevel.ERROR)])
-    assert await store.logs("t1", level=LogLevel.ERROR, offset=0, limit=1) == (1, [row(0, LogLevel.ERROR)])
+    assert await store.logs("t1", level=None, offset=0, limit=10) == (
+        2,
+        [row(1), row(0, LogLevel.ERROR)],
+    )
+    assert await store.logs("t1", level=LogLevel.ERROR, offset=0, limit=1) == (
+        1,
+        [row(0, LogLevel.ERROR)],
+    )
     assert await store.logs("t1", level=None, offset=1, limit=1) == (2, [row(0, LogLevel.ERROR)])
     assert await store.logs("t1", level=None, offset=5, limit=0) == (2, [])
     for start in range(2, 2002, 250):
@@ -213,7 +239,9 @@ async def test_the_steps_make_the_tables_that_the_code_uses(store: Store) -> Non
 async def test_a_database_has_one_owner(url: str, store: Store, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere" if url.startswith("postgres") else tmp_path
 
-    with pytest.raises(ConfigError, match="another redis-ferry serve uses this|uses the state folder"):
+    with pytest.raises(
+        ConfigError, match="another redis-ferry serve uses this|uses the state folder"
+    ):
         await open_database(url, state_dir=elsewhere)
 
     await store.ping()
