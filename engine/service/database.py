@@ -185,7 +185,7 @@ def _upgrade(connection: Connection) -> None:
 def _step_of(connection: Connection) -> str | None:
     if not inspect(connection).has_table("alembic_version"):
         return None
-    return connection.scalar(text("SELECT version_num FROM alembic_version"))
+    return str(connection.scalar(text("SELECT version_num FROM alembic_version")))
 
 
 def _shown(url: str) -> str:

@@ -332,6 +332,9 @@ def test_routes_and_methods_that_are_none(client: httpx.Client) -> None:
     answer = client.patch(f"/migration-task/{ABSENT}")
     is_error(answer, "DCS.5001", 405)
     assert answer.headers["allow"] == "GET, PUT"
+    answer = client.get("/migration-task/batch-stop")
+    is_error(answer, "DCS.5001", 405)
+    assert answer.headers["allow"] == "POST"
     bad = httpx.get(
         f"{str(client.base_url).replace(PROJECT, 'a.b')}migration-tasks",
         headers=client.headers,

@@ -8,7 +8,9 @@ import statistics
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -41,6 +43,10 @@ def servers(count: int) -> Iterator[list[RunningServer]]:
 def wait_for_all(client: httpx.Client, ids: list[str], status: str) -> None:
     for task_id in ids:
         wait_for(client, task_id, status, deadline_seconds=90)
+
+
+def has(reader: Any, name: str) -> bool:
+    return bool(reader.get(name) == str(INCREMENTS).encode())
 
 
 class Asking(threading.Thread):
@@ -104,10 +110,7 @@ def test_twenty_tasks_survive_a_kill_and_the_api_stays_prompt(tmp_path: Path) ->
                 with target.client() as reader:
                     for source in sources:
                         name = f"counter:{source.port}"
-                        wait_until(
-                            lambda: reader.get(name) == str(INCREMENTS).encode(),
-                            f"{name} on {target.port}",
-                        )
+                        wait_until(partial(has, reader, name), f"{name} on {target.port}")
                     own = len(reader.keys("redis-ferry:*"))
                     assert reader.dbsize() == PAIRS * (KEYS + 1) + own
             asking.is_over.set()

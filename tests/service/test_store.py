@@ -232,16 +232,14 @@ async def test_the_steps_make_the_tables_that_the_code_uses(store: Store) -> Non
         step = await connection.scalar(text("SELECT version_num FROM alembic_version"))
 
     assert columns(there) == columns(tables.metadata)
-    newest = sorted((MIGRATIONS / "versions").glob("step_*.py"))[-1]
+    newest = max((MIGRATIONS / "versions").glob("step_*.py"))
     assert step == LATEST_STEP == newest.name.split("_")[1]
 
 
 async def test_a_database_has_one_owner(url: str, store: Store, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere" if url.startswith("postgres") else tmp_path
 
-    with pytest.raises(
-        ConfigError, match="another redis-ferry serve uses this|uses the state folder"
-    ):
+    with pytest.raises(ConfigError, match=r"another redis-ferry serve uses th"):
         await open_database(url, state_dir=elsewhere)
 
     await store.ping()

@@ -105,13 +105,15 @@ async def _on_http_error(request: Request, error: Exception) -> JSONResponse:
 
 
 def _methods_at(request: Request) -> list[str]:
-    """All methods of a path; a route knows only its own."""
-    found: set[str] = set()
+    """All methods of a path; a route knows only its own. What has no parameter there wins over what has one."""
+    found: dict[str, set[str]] = {}
     for router in _ROUTERS:
         for route in router.routes:
             if isinstance(route, APIRoute) and route.path_regex.match(request.url.path):
-                found |= route.methods or set()
-    return sorted(found)
+                found.setdefault(route.path, set())
+                if route.include_in_schema:
+                    found[route.path] |= route.methods or set()
+    return sorted(found[min(found, key=lambda path: path.count("{"))]) if found else []
 
 
 def _document_authentication(app: FastAPI) -> None:

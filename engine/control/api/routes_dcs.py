@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Response
+from fastapi import APIRouter, Body, HTTPException, Response
 
 from engine.control.api import answers
 from engine.control.api.batches import each_task
@@ -95,6 +95,13 @@ async def list_migration_task(
     return answers.TaskList(count=count, migration_tasks=rows)
 
 
+@router.api_route("/migration-task/batch-stop", methods=["GET", "PUT"], include_in_schema=False)
+async def refuse_other_methods(project_id: ProjectId) -> None:
+    """The next route would take `batch-stop` for a task's id."""
+    del project_id
+    raise HTTPException(405)
+
+
 @router.get("/migration-task/{task_id}")
 async def show_migration_task(
     api: TheApi, project_id: ProjectId, task_id: TaskId
@@ -128,7 +135,7 @@ async def list_migration_task_logs(
     return answers.LogList(log_num=count, migration_logs=entries)
 
 
-@router.put("/migration-task/{task_id}")
+@router.put("/migration-task/{task_id}", response_class=Response)
 async def update_migration_task(
     api: TheApi, project_id: ProjectId, task_id: TaskId, body: UpdateTask | None = None
 ) -> Response:
