@@ -16,6 +16,7 @@ from engine.control.choices import LogFormat, ProgressMode
 from engine.control.exit_status import DONE, INTERRUPTED, USAGE, exit_status
 from engine.control.failure import print_failure, write_stderr
 from engine.control.serve_cli import serve
+from engine.control.task_cli import app as task_app
 from engine.errors import EngineError
 
 app = typer.Typer(
@@ -346,6 +347,8 @@ def sync(  # noqa: PLR0913, PLR0917 - one parameter an option
 
 
 app.command(help=help_texts.SERVE, epilog=help_texts.SERVE_EPILOG)(serve)
+
+app.add_typer(task_app)
 
 
 @app.command(help=help_texts.DEMO)

@@ -91,6 +91,23 @@ SERVE_EPILOG = """\
     secret = "another long random text"
     project_id = "0123456789abcdef0123456789abcdef\""""
 
+TASK = (
+    "Drive the tasks of a running service (redis-ferry serve).\n\n"
+    "Results go to stdout, as text or with --output json as one JSON value a line; errors go to stderr. Every "
+    "option of the service can also be given as a variable: REDIS_FERRY_API_ENDPOINT, _PROJECT, _TOKEN, "
+    "_TOKEN_FILE, _TLS_CA, and _ACCESS_KEY with _SECRET_KEY to sign requests instead of a token."
+)
+
+TASK_EPILOG = f"""\
+[bold]Examples[/bold]
+  ID=$(redis-ferry task create nightly)
+  redis-ferry task configure $ID old.example:6379 new.example:6379 \\
+      --source-password-file old.secret
+  redis-ferry task watch $ID
+  redis-ferry task stop --wait $ID && redis-ferry task delete $ID
+
+{EXIT_STATUSES}"""
+
 DEMO = (
     "Show a whole migration on this machine, in under a minute.\n\n"
     "Starts two servers on free ports in a temporary folder, fills the source, keeps writing to "

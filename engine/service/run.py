@@ -55,7 +55,8 @@ class Run:
         prepare: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.settings = settings
-        self.figures = Figures(is_migrating=True)
+        self._figures = Figures(is_migrating=True)
+        self._look_now = asyncio.Event()
         self._task_id = task_id
         self._has_run = has_run
         self._on_state = on_state
@@ -75,6 +76,18 @@ class Run:
     def status(self) -> TaskStatus | None:
         """The engine's status; None before it has begun."""
         return None if self._task is None else self._task.status()
+
+    @property
+    def figures(self) -> Figures:
+        """Figures of this moment; the sizes are at most some LOOK_SECONDS old."""
+        status = self.status()
+        if status is None:
+            return self._figures
+        return replace(
+            self._figures,
+            full_migration_progress=status.full_migration_progress,
+            offset=status.lag_bytes,
+        )
 
     def set_bandwidth_limit(self, bytes_per_second: int | None) -> None:
         """Change the limit; None lifts it."""
@@ -125,7 +138,7 @@ class Run:
             with contextlib.suppress(Exception):
                 await self._look(is_migrating=False)
             await self._gauge.close()
-            self._on_end(RunEnd(state=state, error=error, figures=self.figures))
+            self._on_end(RunEnd(state=state, error=error, figures=self._figures))
 
     async def _migrate(self) -> tuple[TaskState, str | None]:
         attempt = 0
@@ -171,6 +184,7 @@ class Run:
         if state is TaskState.RECOVERING and self.settings.resume_mode is ResumeMode.MANUAL:
             # The engine started in auto mode; in manual mode a lost link is for the operator.
             asyncio.get_running_loop().call_soon(self._halt)
+        self._look_now.set()
         if state not in _NOT_SHOWN:
             self._on_state(state)
 
@@ -182,11 +196,14 @@ class Run:
 
     async def _look_regularly(self) -> None:
         while True:
+            self._look_now.clear()
             await self._look(is_migrating=True)
-            await asyncio.sleep(LOOK_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await self._look_now.wait()
 
     async def _look(self, *, is_migrating: bool) -> None:
         status = self.status()
         if status is not None:
-            self.figures = await self._gauge.look(status, is_migrating=is_migrating)
-            self._on_figures(self.figures)
+            self._figures = await self._gauge.look(status, is_migrating=is_migrating)
+            self._on_figures(self._figures)
