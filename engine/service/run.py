@@ -13,6 +13,7 @@ import structlog
 from engine.errors import EngineError
 from engine.service.figures import Figures, Gauge
 from engine.settings import ResumeMode, TaskSettings
+from engine.supervision.background import Background
 from engine.supervision.recovery import Decision, after_error, delay_seconds
 from engine.supervision.states import FINAL_STATES, TaskState
 from engine.supervision.status import TaskStatus
@@ -125,7 +126,8 @@ class Run:
 
     async def _drive(self) -> None:
         structlog.contextvars.bind_contextvars(task=self._task_id)
-        looking = asyncio.create_task(self._look_regularly(), name=f"figures {self._task_id}")
+        looking = Background(_note_failed_look)
+        looking.start(self._look_regularly(), name=f"figures {self._task_id}")
         state, error = TaskState.STOPPED, None
         try:
             state, error = await self._migrate()
@@ -133,8 +135,7 @@ class Run:
             if not self._stopping.is_set():
                 raise
         finally:
-            looking.cancel()
-            await asyncio.wait({looking})
+            await looking.end()
             with contextlib.suppress(Exception):
                 await self._look(is_migrating=False)
             await self._gauge.close()
@@ -207,3 +208,7 @@ class Run:
         if status is not None:
             self._figures = await self._gauge.look(status, is_migrating=is_migrating)
             self._on_figures(self._figures)
+
+
+def _note_failed_look(error: BaseException) -> None:
+    log.error("figures.failed", error=repr(error))

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
 import pytest
 
-from engine.control.api.auth.signature import ALGORITHM, DATE_FORMAT, SignedRequest, sign
+from tests.api.as_terraform import PATH, signed
 from tests.api.served import (
-    ACCESS,
     OTHER_PROJECT,
     OTHER_TOKEN,
     PROJECT,
     READER,
-    SECRET,
     TOKEN,
     VPC,
     ServedWorker,
@@ -23,7 +20,6 @@ from tests.api.served import (
 )
 
 pytestmark = pytest.mark.live
-PATH = f"/v2/{PROJECT}/migration-tasks"
 
 
 def get(worker: ServedWorker, path: str = PATH, **headers: str) -> httpx.Response:
@@ -33,35 +29,6 @@ def get(worker: ServedWorker, path: str = PATH, **headers: str) -> httpx.Respons
 
 def outcome(answer: httpx.Response) -> tuple[int, str | None]:
     return answer.status_code, answer.json().get("error_code")
-
-
-def signed(
-    worker: ServedWorker,
-    *,
-    access: str = ACCESS,
-    secret: str = SECRET,
-    age_seconds: float = 0,
-    body: bytes = b"",
-    sent_body: bytes | None = None,
-    method: str = "GET",
-    path: str = PATH,
-) -> httpx.Response:
-    """Signed as Terraform's client does: neither Host nor X-Project-Id."""
-    date = (datetime.now(UTC) - timedelta(seconds=age_seconds)).strftime(DATE_FORMAT)
-    headers = {"accept": "application/json", "content-type": "application/json", "x-sdk-date": date}
-    names = sorted(headers)
-    request = SignedRequest(
-        method=method, path=path.encode(), query=b"", headers=headers, body=body
-    )
-    value = sign(request, names, secret)
-    headers["authorization"] = (
-        f"{ALGORITHM} Access={access}, SignedHeaders={';'.join(names)}, Signature={value}"
-    )
-    headers["x-project-id"] = PROJECT
-    content = body if sent_body is None else sent_body
-    return httpx.request(
-        method, f"{worker.url}{path}", headers=headers, content=content, trust_env=False
-    )
 
 
 @pytest.mark.parametrize(
