@@ -36,6 +36,7 @@ log = structlog.get_logger("engine.control.serve")
 DRAIN_SECONDS = 5  # for requests under way when the service ends
 KEEP_ALIVE_SECONDS = 65
 BACKLOG = 1024
+CONNECTIONS = 2048  # more are answered with 503
 
 
 class _Server(uvicorn.Server):
@@ -131,6 +132,7 @@ async def _serve(
             server_header=False,
             proxy_headers=False,
             backlog=BACKLOG,
+            limit_concurrency=CONNECTIONS,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=DRAIN_SECONDS,
             ssl_certfile=None if options.tls_cert is None else str(options.tls_cert),

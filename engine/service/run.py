@@ -13,7 +13,7 @@ import structlog
 from engine.errors import EngineError
 from engine.service.figures import Figures, Gauge
 from engine.settings import ResumeMode, TaskSettings
-from engine.supervision.background import Background
+from engine.supervision.background import CANCEL_AGAIN_SECONDS, Background
 from engine.supervision.recovery import Decision, after_error, delay_seconds
 from engine.supervision.states import FINAL_STATES, TaskState
 from engine.supervision.status import TaskStatus
@@ -22,7 +22,6 @@ from engine.supervision.task import Task
 log = structlog.get_logger("engine.service")
 
 LOOK_SECONDS = 1.0
-CANCEL_TIMEOUT_SECONDS = 5.0
 _NOT_SHOWN = FINAL_STATES | {TaskState.STOPPING}  # the service says these itself
 
 
@@ -114,8 +113,10 @@ class Run:
         await asyncio.wait({self._future}, timeout=self.settings.stop_timeout_seconds)
         if not self._future.done():
             log.warning("stop.timed_out", timeout_seconds=self.settings.stop_timeout_seconds)
+        while not self._future.done():
+            # Again and again: a cancellation can get lost on its way (see supervision/background.py).
             self._future.cancel()
-            await asyncio.wait({self._future}, timeout=CANCEL_TIMEOUT_SECONDS)
+            await asyncio.wait({self._future}, timeout=CANCEL_AGAIN_SECONDS)
 
     async def wait(self) -> None:
         """Wait for the end, however it comes."""

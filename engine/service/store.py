@@ -28,7 +28,6 @@ from engine.settings import ResumeMode
 
 LOG_ROWS_KEPT = 1000  # of each task, the newest
 LOG_ROWS_SLACK = 100  # so that not each new row has to look for an old one
-JOBS_KEPT = 10  # of each task, the newest
 
 
 class Store:
@@ -116,26 +115,6 @@ class Store:
         return int(counted[0]["n"]), [_log_of(row) for row in rows]
 
     # ---- jobs
-
-    async def add_job(self, job: JobRecord) -> None:
-        """Add a job of a task."""
-        table = tables.jobs
-        newest = (
-            select(table.c.job_id)
-            .where(table.c.task_id == job.task_id)
-            .order_by(table.c.begin_time.desc())
-            .limit(JOBS_KEPT)
-        )
-        trim = delete(table).where(table.c.task_id == job.task_id, table.c.job_id.not_in(newest))
-        await self._write([insert(table).values(_job_row(job)), trim])
-
-    async def finish_job(
-        self, job_id: str, *, status: str, end_time: datetime, why: str | None
-    ) -> None:
-        """Note a job's end."""
-        table = tables.jobs
-        values = {"status": status, "end_time": _time_text(end_time), "fail_reason": why}
-        await self._write([update(table).where(table.c.job_id == job_id).values(values)])
 
     async def job(self, project_id: str, job_id: str) -> JobRecord | None:
         """One job of a project; None if there is no such."""

@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import structlog
 
@@ -127,7 +127,7 @@ class Gate:
             )
         )
         found = _PROJECT.match(scope["path"])
-        if found and caller.project_id is not None and unquote(found[1]) != caller.project_id:
+        if found and caller.project_id is not None and found[1] != caller.project_id:
             raise DcsError("DCS.1004")
         if not caller.may_write and scope["method"] not in _READING:
             raise DcsError("DCS.3002")
