@@ -11,8 +11,13 @@ from Cython.Build import build_ext
 from setuptools import Extension, setup
 
 COMPILED_MODULES = (
+    "block_writer",
     "command_reader",
+    "created_keys",
     "crc64",
+    "field_times",
+    "key_recorder",
+    "key_set",
     "lzf",
     "out_buffer",
     "packed",

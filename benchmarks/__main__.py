@@ -9,7 +9,8 @@ from pathlib import Path
 
 from benchmarks import codec, full_sync, stream
 from benchmarks.data_sets import DATA_SETS
-from benchmarks.options import Options, Scale
+from benchmarks.options import PROJECT_ROOT, Options, Scale
+from benchmarks.process import ChildError, require_compiled
 from engine.demo.servers import find_servers
 
 BENCHMARKS: dict[str, Callable[[Options], bool]] = {
@@ -41,6 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.error(f"no server {name}; there are {', '.join(find_servers()) or 'none'}")
     if given.benchmark == "all" and options.json_path is not None:
         parser.error("--json names one file: choose one benchmark")
+    try:
+        for root in (PROJECT_ROOT, *options.trees.values()):
+            require_compiled(root)
+    except ChildError as error:
+        parser.error(str(error))
     names = list(BENCHMARKS) if given.benchmark == "all" else [given.benchmark]
     held = [BENCHMARKS[name](options) for name in names]
     return 0 if all(held) else 1

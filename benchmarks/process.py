@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from benchmarks.options import PROJECT_ROOT
+from engine.demo.child import OPTION_PREFIX
 
 CHILD = Path(__file__).with_name("child.py")
 POLL_SECONDS = 0.01
@@ -27,9 +28,17 @@ def _bytecode() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="redis-ferry-bench-bytecode-")  # until the exit
 
 
-def _environment() -> dict[str, str]:
-    """Ours, but with bytecode kept between runs, as it is where redis-ferry is installed."""
-    environment = {**os.environ, "PYTHONPYCACHEPREFIX": _bytecode().name}
+def _environment(state: Path) -> dict[str, str]:
+    """Ours without redis-ferry's options, with its files in `state`, and with bytecode kept between runs.
+
+    Bytecode is there where redis-ferry is installed.
+    """
+    kept = {it: value for it, value in os.environ.items() if not it.startswith(OPTION_PREFIX)}
+    environment = {
+        **kept,
+        "PYTHONPYCACHEPREFIX": _bytecode().name,
+        "XDG_STATE_HOME": str(state),
+    }
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     return environment
 
@@ -81,7 +90,7 @@ class MeasuredProcess:
                 stdout=out,
                 stderr=errors,
                 start_new_session=True,
-                env=_environment(),
+                env=_environment(folder / "state"),
             )
 
     @property
@@ -151,6 +160,25 @@ def ferry_command(source_url: str, target_url: str, *arguments: str) -> list[str
     """`python -m engine sync` with progress as JSON; to be run in the root of a tree."""
     command = [sys.executable, "-m", "engine", "sync", source_url, target_url]
     return [*command, "--progress", "json", "--log-level", "warning", *arguments]
+
+
+def require_compiled(root: Path) -> None:
+    """See to it that redis-ferry in the tree `root` is that tree's own, and compiled.
+
+    Raises:
+        ChildError: it is not; the figures would be those of something else.
+    """
+    code = "from engine import codec; print(codec.COMPILED, codec.__file__)"
+    # As ferry_command is started: the tree in the working directory comes first.
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False
+    )
+    expected = f"True {root / 'engine' / 'codec' / '__init__.py'}"
+    if done.stdout.strip() != expected:
+        raise ChildError(
+            f"the codec of {root} is not compiled or not its own: {done.stdout.strip() or done.stderr.strip()}; "
+            "build it there: python setup.py build_ext --inplace"
+        )
 
 
 def progress_lines(text: str) -> list[dict[str, Any]]:

@@ -8,10 +8,11 @@ import ssl
 from collections.abc import Callable
 from typing import TypeVar
 
-from engine.endpoint import Endpoint, Role, TlsSettings
+from engine.endpoint import TLS_TIMEOUT_SHARE, Endpoint, Role, TlsSettings
 from engine.errors import ConfigError
 
 ProtocolT = TypeVar("ProtocolT", bound=asyncio.Protocol)
+_RUNS = "that the server runs"
 
 
 def connect_hint(endpoint: Endpoint, role: Role, why: str) -> str:
@@ -20,12 +21,19 @@ def connect_hint(endpoint: Endpoint, role: Role, why: str) -> str:
         if "not valid for" in why:
             return f"use a host name that is in its certificate (--{role}-tls-insecure skips the check)"
         return f"give the authority of its certificate with --{role}-tls-ca (--{role}-tls-insecure skips the check)"
-    hint = "check address, port, firewall, and that the server runs"
+    if endpoint.tls is not None and is_silence(why):
+        return f"does this port speak TLS? One without TLS wants redis://; else check address, firewall, and {_RUNS}"
+    hint = f"check address, port, firewall, and {_RUNS}"
     if endpoint.tls is not None:
         hint += f"; a port without TLS wants redis://, one that asks for client certificates --{role}-tls-cert"
     elif endpoint.unix_path is None:
         hint += "; a port with TLS wants rediss://"
     return hint
+
+
+def is_silence(why: str) -> bool:
+    """Whether `why` tells of an answer that did not come (asyncio, uvloop and redis-py have their own words)."""
+    return any(words in why.lower() for words in ("timeout", "timed out", "taking longer"))
 
 
 def tls_context(tls: TlsSettings) -> ssl.SSLContext:
@@ -74,6 +82,9 @@ async def open_connection(
                 endpoint.port,
                 ssl=context,
                 server_hostname=endpoint.host if context is not None else None,
+                ssl_handshake_timeout=None
+                if context is None
+                else timeout_seconds * TLS_TIMEOUT_SHARE,
             )
     raw = transport.get_extra_info("socket")
     if raw is not None and endpoint.unix_path is None:

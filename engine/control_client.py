@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from engine.endpoint import Endpoint
+from engine.endpoint import TLS_TIMEOUT_SHARE, Endpoint
 
 # No CLIENT SETINFO, which old servers do not know; redis-py 7.2 renamed the way to say so.
 _NAMELESS: dict[str, object] = (
@@ -36,6 +36,8 @@ def control_client(endpoint: Endpoint, *, timeout_seconds: float) -> Redis:
     if endpoint.tls is not None:
         tls = endpoint.tls
         common |= {
+            # redis-py has one timeout for TCP and TLS together.
+            "socket_connect_timeout": timeout_seconds * TLS_TIMEOUT_SHARE,
             "ssl": True,
             "ssl_ca_certs": None if tls.ca_file is None else str(tls.ca_file),
             "ssl_certfile": None if tls.cert_file is None else str(tls.cert_file),

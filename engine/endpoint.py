@@ -14,6 +14,8 @@ from engine.errors import ConfigError
 Role = Literal["source", "target"]
 
 DEFAULT_PORT = 6379
+# Of a connect timeout. A port without TLS waits for the rest of the handshake and never says so.
+TLS_TIMEOUT_SHARE = 0.5
 HIGHEST_PORT = 65535
 # sockaddr_un.sun_path holds 108 bytes on Linux, 104 on macOS, the last one a NUL.
 UNIX_PATH_LIMIT_BYTES = 103

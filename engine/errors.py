@@ -14,9 +14,14 @@ EngineError
 │   ├── TargetUnreachable     no connection could be made                                    exit 3
 │   ├── TargetAuthError       credentials or permissions refused                             exit 3
 │   ├── TargetRefused         the target cannot take this task (role, cluster, conflict)     exit 3
+│   ├── TargetNotReady        LOADING, READONLY, OOM …: the same request may succeed later   retried
 │   ├── TargetLinkLost        the connection broke                                           reconnect
+│   ├── CheckpointMoved       somebody else has written the checkpoint; nothing was applied  read again
 │   ├── TargetRejected        an error reply to a write; names command, key and offset       exit 4
-│   └── UnsupportedByTarget   a value or a function that this target cannot hold             exit 4
+│   └── UnsupportedByTarget   a value or a function that this target cannot hold             exit 3
+├── TaskNotReached            a running task of this machine does not answer or refuses      exit 3
+├── SpoolDamaged              what the spool wrote to disk cannot be read back                reconnect
+├── LedgerError               the list of the keys brought cannot be kept (disk, access)     exit 3
 └── InternalError             a bug of ours                                                  exit 4
 
 SourceUnreachable, SourceAuthError … end the process with 3 only while nothing has been written to the
@@ -42,9 +47,10 @@ class EngineError(Exception):
     def __str__(self) -> str:
         text = self.message
         if self.detail:
-            text += f" ({self.detail})"
+            text = f"{text.removesuffix('.')} ({self.detail})"
         if self.hint:
-            text += f". {self.hint}"
+            # The messages of servers end in their own way.
+            text += f" {self.hint}" if text.endswith((".", "?", "!")) else f". {self.hint}"
         return text
 
 
@@ -104,8 +110,20 @@ class TargetRefused(TargetError):
     """The target cannot take this task."""
 
 
+class TargetNotReady(TargetError):
+    """The target cannot take writes now; the same request may succeed later. `code` is its own word for it."""
+
+    def __init__(self, message: str, *, code: str = "", hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.code = code
+
+
 class TargetLinkLost(TargetError):
     """The connection to the target broke."""
+
+
+class CheckpointMoved(TargetError):
+    """A transaction did not happen because the write before it is not there, or somebody else has taken over."""
 
 
 class TargetRejected(TargetError):
@@ -127,6 +145,18 @@ class TargetRejected(TargetError):
 
 class UnsupportedByTarget(TargetError):
     """A value or a function that this target cannot hold."""
+
+
+class TaskNotReached(EngineError):
+    """A task that runs on this machine did not answer on its control socket, or did not do what was asked."""
+
+
+class SpoolDamaged(EngineError):
+    """What the spool wrote to disk cannot be read back. The spool has dropped it; the source may still have it."""
+
+
+class LedgerError(EngineError):
+    """The list of the keys that the task brought cannot be kept or read."""
 
 
 class InternalError(EngineError):

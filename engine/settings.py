@@ -79,7 +79,8 @@ class SourceSettings:
     handshake_timeout_seconds: float = (
         60.0  # a single reply of the handshake; newlines count as life
     )
-    silence_timeout_seconds: float = 60.0  # neither data nor PING for so long: the link is lost
+    # Neither data nor PING for so long: the link is lost. None: the source's own repl-timeout, if it tells it.
+    silence_timeout_seconds: float | None = None
     ack_interval_seconds: float = 1.0
 
 

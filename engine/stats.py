@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 
 
@@ -81,8 +81,22 @@ class LineStats:
     reconnects: int = 0
     errors: int = 0
     flushes: int = 0
-    owed_expiries: set[tuple[int, bytes]] = field(default_factory=set)  # see replay/late_expiry.py
+    source_reconnects: int = 0
+    target_reconnects: int = 0
+    retries: Counter[str] = field(default_factory=Counter)  # by the name of the error
+    spool_disk_bytes: int = 0
+    spool_spilled_bytes: int = 0
+    spool_recovered_bytes: int = 0
+    checkpoint_skipped_bytes: int = 0
+    leftovers_removed: int = 0
     not_carried: dict[str, int] = field(default_factory=dict)
     apply_lag: LatencyHistogram = field(default_factory=LatencyHistogram)
     bytes_rate: Rate = field(default_factory=Rate)
     keys_rate: Rate = field(default_factory=Rate)
+
+    def begin_snapshot(self, offset: int) -> None:
+        """A snapshot is to be applied whose stream begins behind `offset`, maybe of another history."""
+        self.applied_offset = self.source_offset = offset
+        self.keys_applied = self.keys_skipped = 0
+        self.snapshot_bytes_read = 0
+        self.snapshot_is_applied = False

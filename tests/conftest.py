@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import importlib
+import os
+import shutil
 import signal
+import tempfile
+from collections.abc import Iterator
+
+import pytest
 
 pytest_plugins = ["tests.fix_servers"]
 
 # A shell starts background jobs with SIGINT ignored, and children would inherit that: Ctrl-C tests need it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _state_home() -> Iterator[None]:
+    """Worker processes keep their spool away from the user's own."""
+    folder = tempfile.mkdtemp(prefix="redis-ferry-tests-")
+    os.environ["XDG_STATE_HOME"] = folder
+    yield
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def pytest_report_header() -> list[str]:

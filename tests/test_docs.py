@@ -38,9 +38,16 @@ def documents() -> list[Path]:
 def options() -> set[str]:
     """Every option of every command of `redis-ferry`."""
     group: Any = typer.main.get_command(app)  # of click or of typer's own copy of it
-    return {"--help", "--version"} | {
-        name for command in group.commands.values() for it in command.params for name in it.opts
-    }
+    return {"--help", "--version"} | set(options_of(group))
+
+
+def options_of(group: Any) -> Iterator[str]:
+    """Those of a group's commands, and of the groups in it."""
+    for command in group.commands.values():
+        for it in command.params:
+            yield from it.opts
+        if hasattr(command, "commands"):
+            yield from options_of(command)
 
 
 @USER_DOCUMENTS

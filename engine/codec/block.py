@@ -9,22 +9,26 @@ class Block:
     data: RESP commands, whole ones. replies: how many top-level replies they get. keys: snapshot keys in it;
     commands: source commands in it. offset: the source's stream offset after the last byte that went into
     it, -1 in the snapshot. db: database selected at the source there. received_seconds: monotonic time when
-    its oldest bytes were received. is_transaction: data starts with MULTI and ends with EXEC.
+    its oldest bytes were received. is_transaction: data ends with EXEC, and the last reply is that of the
+    commands between MULTI and it. guard_replies: replies before MULTI's own (checkpoint.py, guard).
+    skipped: replies by which the target kept what it had.
     """
 
     __slots__ = (
         "commands",
         "data",
         "db",
+        "guard_replies",
         "is_transaction",
         "keys",
         "offset",
         "received_seconds",
         "replies",
         "shard",
+        "skipped",
     )
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - keyword-only facts
         self,
         *,
         data: bytes,
@@ -34,6 +38,7 @@ class Block:
         offset: int = -1,
         db: int = 0,
         is_transaction: bool = False,
+        guard_replies: int = 0,
         shard: int = 0,
     ) -> None:
         self.data = data
@@ -43,8 +48,14 @@ class Block:
         self.offset = offset
         self.db = db
         self.is_transaction = is_transaction
+        self.guard_replies = guard_replies
         self.shard = shard
         self.received_seconds = 0.0
+        self.skipped = 0
+
+    def command_index(self, reply: int, element: int) -> int:
+        """Which command of `data` got reply number `reply`, or element `element` of EXEC's (-1: none)."""
+        return reply if element < 0 else self.guard_replies + 1 + element
 
     def __repr__(self) -> str:
         return (

@@ -1,6 +1,9 @@
 cdef enum:
     KEPT_ARGUMENTS = 12
 
+cdef long long MAX_ARGUMENTS  # as Python numbers they would cost an object for each argument
+cdef long long MAX_ARGUMENT_BYTES
+
 cdef class CommandReader:
     cdef bytearray window
     cdef unsigned char* ptr

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import islice
+
 
 def encode(*arguments: bytes | str | int) -> bytes:
     """One command as a RESP array of bulk strings; str is sent as UTF-8, int as decimal text."""
@@ -12,8 +15,8 @@ def encode(*arguments: bytes | str | int) -> bytes:
     return b"".join(parts)
 
 
-def command_at(data: bytes, index: int) -> list[bytes]:
-    """Arguments of command number `index` in a block's data; empty if the block has fewer commands."""
+def commands_in(data: bytes) -> Iterator[list[bytes]]:
+    """The arguments of each command in a block's data."""
     at = 0
     while at < len(data):
         line_end = data.index(b"\r\n", at)
@@ -23,10 +26,11 @@ def command_at(data: bytes, index: int) -> list[bytes]:
         for _ in range(arguments):
             line_end = data.index(b"\r\n", at)
             length = int(data[at + 1 : line_end])
-            if index == 0:
-                found.append(data[line_end + 2 : line_end + 2 + length])
+            found.append(data[line_end + 2 : line_end + 2 + length])
             at = line_end + 2 + length + 2
-        if index == 0:
-            return found
-        index -= 1
-    return []
+        yield found
+
+
+def command_at(data: bytes, index: int) -> list[bytes]:
+    """Arguments of command number `index` in a block's data; empty if the block has fewer commands."""
+    return next(islice(commands_in(data), index, None), [])

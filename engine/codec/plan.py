@@ -28,6 +28,7 @@ class SnapshotPlan:
     functions: bool = True  # the target knows FUNCTION LOAD (7.0)
     key_metadata: bool = False  # the target takes KEY_META records in payloads (Redis 8.6)
     block_bytes: int = 128 * 1024
+    margin_ms: int = 0  # added to expiries before the transcoder's horizon_ms; 0: none
     value_limit_bytes: int = (
         512 * MIB
     )  # proto-max-bulk-len's default: a larger payload cannot be sent
@@ -44,6 +45,8 @@ class StreamPlan:
     absolute_expiry: relative times (SETEX, EXPIRE, SET … EX; sources before 7.0) are made absolute by the
     moment the bytes were received plus clock_offset_ms (the source's clock minus ours): like the moments in an
     RDB and those newer sources send, they are the source's.
+    serial, ledger, margin_since_ms: number of the newest write before the stream's, and what the checkpoint says
+    beside the position (checkpoint.py).
     """
 
     checkpoint_key: bytes
@@ -53,4 +56,7 @@ class StreamPlan:
     epoch: int = 0
     absolute_expiry: bool = True
     clock_offset_ms: int = 0
+    serial: int = 0
+    ledger: str = ""
+    margin_since_ms: int = 0
     block_bytes: int = 128 * 1024

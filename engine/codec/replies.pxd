@@ -7,7 +7,9 @@ cdef class ReplySkimmer:
     cdef public long long replies
     cdef public long long nulls
     cdef list errors
+    cdef list null_arrays
     cpdef list take_errors(self)
+    cpdef list take_null_arrays(self)
     cpdef long long feed(self, bytes chunk) except -1
     cdef long long parse(self, bytes text) except? -2
     cdef note_error(self, bytes text)

@@ -20,7 +20,8 @@ class ReplySkimmer:
 
     errors: list of (reply, element, text) found since the last `take_errors`: the number of the top-level
     reply since the skimmer was made, the element of an EXEC's array it stands in (-1 at top level), the text
-    without its '-'.
+    without its '-'. null_arrays: numbers of the top-level replies that were a null array: an EXEC that did nothing
+    answers so (multi.c, execCommand), and blocking pops outside of one.
     """
 
     def __init__(self) -> None:
@@ -30,6 +31,7 @@ class ReplySkimmer:
         self.replies = 0
         self.nulls = 0
         self.errors = []
+        self.null_arrays = []
         if not cython.compiled:
             self.remaining = [0] * MAX_DEPTH
             self.total = [0] * MAX_DEPTH
@@ -37,6 +39,11 @@ class ReplySkimmer:
     def take_errors(self):
         found = self.errors
         self.errors = []
+        return found
+
+    def take_null_arrays(self):
+        found = self.null_arrays
+        self.null_arrays = []
         return found
 
     def feed(self, chunk):
@@ -93,7 +100,10 @@ class ReplySkimmer:
             elif mark == 42:  # *
                 count = self.parse(chunk[at + 1 : line_end])
                 if count <= 0:
-                    self.nulls += count < 0
+                    if count < 0:
+                        self.nulls += 1
+                        if self.depth == 0 and len(self.null_arrays) < 1000:
+                            self.null_arrays.append(self.replies)
                     self.complete_element()
                 elif self.depth >= MAX_DEPTH:
                     raise InternalError("the target sent a reply nested too deeply")

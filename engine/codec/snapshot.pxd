@@ -1,4 +1,5 @@
 from engine.codec.crc64 cimport crc64_short
+from engine.codec.key_recorder cimport KeyRecorder
 from engine.codec.out_buffer cimport OutBuffer
 from engine.codec.rdb_walker cimport FINISHED, NEED_DATA, RdbWalker
 
@@ -17,6 +18,12 @@ cdef class SnapshotTranscoder(RdbWalker):
     cdef long long idle_seconds
     cdef int frequency
     cdef bytes key_metadata
+    cdef bytes shifted
+    cdef long long margin_ms
+    cdef public long long horizon_ms
+    cdef public long long margined
+    cdef public set late_hashes
+    cdef public long long late_hashes_lost
     cdef int block_replies
     cdef int block_keys
     cdef public long long keys_read
@@ -24,15 +31,20 @@ cdef class SnapshotTranscoder(RdbWalker):
     cdef public long long functions_read
     cdef public bint is_finished
     cdef public dict aux
+    cdef KeyRecorder key_recorder
+    cdef bint records_keys
     cdef public dict not_carried
     cpdef feed(self, bytes chunk)
     cpdef next_block(self, bint flush)
     cpdef finish(self)
     cdef take_block(self)
     cdef int take_key(self) except -1
+    cdef int take_margin(self) except -1
+    cdef value_with_later_fields(self)
     cdef fill_loadable(self)
     cdef put_select(self)
     cdef int put_key(self) except -1
+    cdef int note_key(self) except -1
     cdef int put_set(self) except -1
     cdef int put_restore(self) except -1
     cdef check_inside(self)

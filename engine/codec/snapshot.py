@@ -17,6 +17,7 @@ if not cython.compiled:
 from engine.codec import rdb_grammar as grammar
 from engine.codec.block import Block
 from engine.codec.crc64 import LONG_BYTES, crc64
+from engine.codec.field_times import length_prefixed, listpack_with_later_times
 from engine.codec.value_check import check_value
 from engine.errors import CorruptRdb, UnsupportedByTarget
 from engine.settings import ConflictPolicy
@@ -28,6 +29,8 @@ SLOT_IMPORT = "keys of slots being imported"
 EMPTY_KEYS = "empty collections"
 KEY_METADATA = "key metadata"
 
+MAX_LATE_HASHES = 100_000
+
 
 @cython.cclass
 class SnapshotTranscoder(RdbWalker):
@@ -36,6 +39,10 @@ class SnapshotTranscoder(RdbWalker):
     aux: the RDB's own fields (redis-ver, repl-id, …), latest value each. keys_read: key records so far.
     keys_expected: the source's own hint of how many there will be. not_carried: what could not be passed on,
     by kind. All may be read at any time.
+
+    horizon_ms: expiries before this moment get the plan's margin. margined: keys that got one, themselves or
+    in their fields. late_hashes: (db, key) of those with it in their fields; late_hashes_lost: how many more.
+    recorder: a KeyRecorder for the keys written; None records nothing.
     """
 
     def __init__(self, plan) -> None:
@@ -47,6 +54,12 @@ class SnapshotTranscoder(RdbWalker):
         self.is_replace = plan.on_conflict is ConflictPolicy.REPLACE
         self.strings_as_set = plan.strings_as_set and self.is_replace
         self.checks_values = plan.check_values
+        self.margin_ms = plan.margin_ms
+        self.horizon_ms = 0
+        self.margined = 0
+        self.late_hashes = set()
+        self.late_hashes_lost = 0
+        self.shifted = None
         self.db = 0
         self.expire_at_ms = -1
         self.idle_seconds = -1
@@ -63,6 +76,8 @@ class SnapshotTranscoder(RdbWalker):
         if not cython.compiled:
             self.loadable = [0] * 256
         self.has_loadable = False
+        self.key_recorder = None
+        self.records_keys = False
 
     def feed(self, chunk):
         """Add `chunk` (bytes). Blocks are made by `next_block`.
@@ -70,6 +85,18 @@ class SnapshotTranscoder(RdbWalker):
         Returns how many bytes of the chunk lie behind the RDB's end: 0 until `is_finished`.
         """
         self.feed_bytes(chunk)
+
+    @property
+    def recorder(self):
+        """See the class."""
+        return self.key_recorder
+
+    @recorder.setter
+    def recorder(self, recorder):
+        self.key_recorder = recorder
+        self.records_keys = recorder is not None
+        if self.records_keys:
+            self.key_recorder.select(self.db)
 
     @property
     def bytes_read(self):
@@ -116,6 +143,8 @@ class SnapshotTranscoder(RdbWalker):
             raise self.corrupt("the RDB ends early", self.end)
 
     def take_block(self):
+        if self.records_keys:
+            self.key_recorder.drain()
         block = Block(
             data=self.out.take(), replies=self.block_replies, keys=self.block_keys, db=self.db
         )
@@ -135,6 +164,10 @@ class SnapshotTranscoder(RdbWalker):
                 self.check_inside()
             if not self.loadable[self.op]:
                 raise self.not_loadable()
+            if self.margin_ms > 0:
+                self.take_margin()
+            if self.records_keys:
+                self.note_key()
             if self.block_replies == 0:
                 self.put_select()
             if (
@@ -155,6 +188,59 @@ class SnapshotTranscoder(RdbWalker):
         self.frequency = -1
         self.key_metadata = None
         return 0
+
+    def take_margin(self):
+        """Put off the current key's expiries that lie before the horizon."""
+        has_margin: cython.bint = False
+        self.shifted = None
+        if self.expire_at_ms >= 0 and self.expire_at_ms < self.horizon_ms:
+            self.expire_at_ms += self.margin_ms
+            has_margin = True
+        if self.op == 22 or self.op == 24 or self.op == 25:
+            self.shifted = self.value_with_later_fields()
+            if self.shifted is not None:
+                has_margin = True
+                if len(self.late_hashes) < MAX_LATE_HASHES:
+                    self.late_hashes.add((self.db, self.key_text()))
+                else:
+                    self.late_hashes_lost += 1
+        if has_margin:
+            self.margined += 1
+        return 0
+
+    def value_with_later_fields(self):
+        """The current value, a hash with field expiries, with those put off; None if none lies before the horizon."""
+        at: cython.Py_ssize_t = self.value_start
+        end: cython.Py_ssize_t = self.pos
+        count: cython.ulonglong
+        is_changed: cython.bint = False
+        if self.op == 22:
+            value = self.window[at:end]
+            at = self.read_length(at)
+            count = self.number
+            while count > 0:
+                count -= 1
+                at = self.skip_string(self.skip_string(at))
+                place = at - self.value_start
+                moment = int.from_bytes(value[place : place + 8], "little", signed=True)
+                if 0 <= moment < self.horizon_ms:
+                    moment += self.margin_ms
+                    value[place : place + 8] = moment.to_bytes(8, "little", signed=True)
+                    is_changed = True
+                at += 8
+            return bytes(value) if is_changed else None
+        earliest = int.from_bytes(self.window[at : at + 8], "little")
+        if earliest >= self.horizon_ms:
+            return None
+        head = (earliest + self.margin_ms).to_bytes(8, "little")
+        if self.op == 24:
+            return head + bytes(self.window[at + 8 : end])
+        try:
+            return head + length_prefixed(
+                listpack_with_later_times(self.text_at(at + 8), self.margin_ms)
+            )
+        except CorruptRdb as error:
+            raise self.corrupt(f"key {self.key_text()!r}: {error.message}", at + 8) from error
 
     def fill_loadable(self):
         types = self.plan.valkey_types if self.is_valkey else self.plan.redis_types
@@ -177,6 +263,17 @@ class SnapshotTranscoder(RdbWalker):
             self.out.put_bulk(self.ptr, self.text_start, self.value_start - self.text_start)
         else:
             self.out.put_bulk_bytes(self.key_text())
+        return 0
+
+    def note_key(self):
+        """Tell the recorder of the current key."""
+        at: cython.Py_ssize_t = self.record + 1
+        first: cython.int = self.ptr[at]
+        if first < 0xC0:
+            self.skip_string(at)
+            self.key_recorder.note(self.ptr, self.text_start, self.value_start - self.text_start)
+        else:
+            self.key_recorder.note_bytes(self.key_text())
         return 0
 
     def put_set(self):
@@ -210,13 +307,19 @@ class SnapshotTranscoder(RdbWalker):
         out.put_bulk_number(max(self.expire_at_ms, 1) if self.expire_at_ms >= 0 else 0)
 
         value_bytes: cython.Py_ssize_t = self.pos - self.value_start
+        if self.shifted is not None:
+            value_bytes = len(self.shifted)
         out.put_header(36, metadata_bytes + 1 + value_bytes + 10)
         out.make_room(metadata_bytes + value_bytes + 128)
         start: cython.Py_ssize_t = out.pos
         if metadata_bytes:
             out.put_bytes(self.key_metadata)
         out.put_byte(self.op)
-        out.put(self.ptr, self.value_start, value_bytes)
+        if self.shifted is None:
+            out.put(self.ptr, self.value_start, value_bytes)
+        else:
+            out.put_bytes(self.shifted)
+            self.shifted = None
         out.put_little_endian(self.target_version, 2)
         if out.pos - start < LONG_BYTES:
             out.put_little_endian(crc64_short(0, out.ptr, start, out.pos - start), 8)
@@ -284,6 +387,8 @@ class SnapshotTranscoder(RdbWalker):
             if self.number > cython.cast(cython.ulonglong, 0x7FFFFFFF):
                 raise self.corrupt(f"database number {self.number} cannot be", at)
             self.db = self.number
+            if self.records_keys:
+                self.key_recorder.select(self.db)
             if self.block_replies > 0:
                 self.put_select()
         elif self.op == 251:

@@ -1,4 +1,5 @@
 from engine.codec.block import Block
+from engine.codec.key_recorder import KeyRecorder
 from engine.codec.plan import SnapshotPlan
 
 class SnapshotTranscoder:
@@ -6,10 +7,15 @@ class SnapshotTranscoder:
     keys_expected: int
     functions_read: int
     is_finished: bool
+    recorder: KeyRecorder | None
     version: int
     is_valkey: bool
     aux: dict[bytes, bytes]
     not_carried: dict[str, int]
+    horizon_ms: int
+    margined: int
+    late_hashes: set[tuple[int, bytes]]
+    late_hashes_lost: int
     def __init__(self, plan: SnapshotPlan) -> None: ...
     def feed(self, chunk: bytes) -> None: ...
     @property

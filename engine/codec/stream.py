@@ -1,10 +1,11 @@
 """Replication stream bytes in, blocks of target commands out, each a transaction with its checkpoint.
 
 A command is copied, not re-encoded; runs of ordinary commands are copied in one piece. The exceptions are
-few: PING and REPLCONF only move the offset, MULTI and EXEC are merged into the block's own transaction, and
-relative times become absolute. A block never ends inside a transaction of the source.
+few: PING and REPLCONF only move the offset, MULTI and EXEC are merged into the block's own transaction,
+relative times become absolute, and while the target is behind, expiries get a margin. A block never ends inside a
+transaction of the source.
 
-    MULTI · [SELECT db] · commands … · [SELECT 0] · HSET checkpoint … offset n db d · EXEC
+The blocks' form stands in block_writer.py.
 
 Source of the stream's shape: replication.c, replicationFeedSlaves; server.c, propagatePendingCommands.
 """
@@ -14,44 +15,41 @@ try:
 except ModuleNotFoundError:
     from engine.codec import cython_shim as cython
 if not cython.compiled:
-    from engine.codec.command_reader import KEPT_ARGUMENTS, CommandReader
-    from engine.codec.out_buffer import OutBuffer
+    from engine.codec.block_writer import BlockWriter
+    from engine.codec.command_reader import KEPT_ARGUMENTS
+    from engine.codec.created_keys import record_created_keys
 
-from engine.codec.block import Block
+from engine.codec.command_text import command_at
 
 MAX_LATE_KEYS = 200_000
 SENTINEL_CHANNEL = b"__sentinel__:hello"
 
 
 @cython.cclass
-class StreamTranscoder(CommandReader):
+class StreamTranscoder(BlockWriter):
     """Feed chunks, take blocks until `next_block` returns None, feed again.
 
-    offset: the stream offset after the last command taken. db: database selected at the source there.
     getack_offset: offset after the newest `REPLCONF GETACK`, -1 before the first. flushes: FLUSHALL and
-    FLUSHDB seen. pings, messages_dropped (Sentinel's announcements), rewritten: counts. late_keys: (db, key)
-    whose relative time came in bytes fed as late, so that the moment it counts from is not known exactly,
-    and where such keys may have moved since. pause_at: take no command behind this offset; -1 for none.
+    FLUSHDB seen. pings, messages_dropped (Sentinel's announcements), rewritten: counts. pause_at: take no command
+    behind this offset; -1 for none.
+
+    margin_ms, horizon_ms: expiries before the moment `horizon_ms` are applied so much later (0: as they are).
+    late_keys, late_hashes: (db, key) whose expiry, or that of whose fields, is to be put right: it has a margin, or
+    its relative time came in bytes fed as late, so that the moment it counts from is not known. Where such keys
+    move is followed; with is_settling, where any key moves. late_keys_lost: how many found no room.
+    swaps: SWAPDBs seen.
+    recorder: a KeyRecorder for the keys that the commands create; None records nothing.
     """
 
     def __init__(self, plan) -> None:
         self.plan = plan
-        CommandReader.__init__(self, plan.offset)
-        self.offset = plan.offset
-        self.replid = plan.replid.encode()
-        self.epoch = plan.epoch
-        self.checkpoint_key = plan.checkpoint_key
-        self.has_checkpoint = bool(plan.checkpoint_key)
+        BlockWriter.__init__(self, plan)
+        self.margin_ms = 0
+        self.horizon_ms = 0
+        self.has_margin = False
         self.absolute_expiry = plan.absolute_expiry
         self.clock_offset_ms = plan.clock_offset_ms
-        self.block_bytes = plan.block_bytes
-        self.out = OutBuffer(plan.block_bytes + 64 * 1024)
-        self.db = plan.db
-        self.block_db = 0
-        self.is_open = False
         self.in_transaction = False
-        self.block_replies = 0
-        self.block_commands = 0
         self.received_ms = 0
         self.getack_offset = -1
         self.flushes = 0
@@ -60,9 +58,14 @@ class StreamTranscoder(CommandReader):
         self.rewritten = 0
         self.is_late = False
         self.late_keys = set()
+        self.late_hashes = set()
         self.has_late_keys = False
+        self.is_settling = False
         self.late_keys_lost = 0
+        self.swaps = 0
         self.pause_at = -1
+        self.key_recorder = None
+        self.records_keys = False
 
     def feed(self, chunk, received_ms, is_late):
         """Add `chunk`, received at `received_ms` (wall clock, milliseconds since the epoch).
@@ -73,6 +76,18 @@ class StreamTranscoder(CommandReader):
         self.add_bytes(chunk)
         self.received_ms = received_ms
         self.is_late = is_late
+
+    @property
+    def recorder(self):
+        """See the class."""
+        return self.key_recorder
+
+    @recorder.setter
+    def recorder(self, recorder):
+        self.key_recorder = recorder
+        self.records_keys = recorder is not None
+        if self.records_keys:
+            self.key_recorder.select(self.db)
 
     @property
     def bytes_waiting(self):
@@ -96,6 +111,8 @@ class StreamTranscoder(CommandReader):
             found = self.read_command()
             if found == 0:
                 break
+            if self.records_keys:
+                record_created_keys(self, self.key_recorder)
             if found == 2 or self.is_special():  # what came before it first
                 if run < self.command:
                     self.out.put(self.ptr, run, self.command - run)
@@ -113,6 +130,8 @@ class StreamTranscoder(CommandReader):
             self.offset = self.base_offset + self.pos
             if not self.in_transaction and self.out.pos + self.pos - run >= self.block_bytes:
                 break
+        if self.records_keys:
+            self.key_recorder.drain()  # before the block can leave
         if run < self.command:
             self.out.put(self.ptr, run, self.command - run)
         if self.is_open and not self.in_transaction and (flush or self.out.pos >= self.block_bytes):
@@ -122,12 +141,14 @@ class StreamTranscoder(CommandReader):
     def is_special(self):
         """Whether the command at hand needs more than copying."""
         count: cython.Py_ssize_t = self.argument_bytes[0]
+        follows: cython.bint = self.has_late_keys or self.is_settling
+        has_margin: cython.bint = self.margin_ms > 0
         if count == 3:
-            return self.absolute_expiry and self.is_named(b"SET") and self.has_relative_option(3)
+            return self.absolute_expiry and self.is_named(b"SET") and self.has_expiry_option(3)
         if count == 4:
             if self.is_named(b"PING") or self.is_named(b"EXEC"):
                 return True
-            return self.has_late_keys and (self.is_named(b"COPY") or self.is_named(b"MOVE"))
+            return follows and (self.is_named(b"COPY") or self.is_named(b"MOVE"))
         if count == 5:
             if self.is_named(b"MULTI"):
                 return True
@@ -135,11 +156,13 @@ class StreamTranscoder(CommandReader):
                 return False
             if self.is_named(b"SETEX"):
                 return True
-            return self.is_named(b"GETEX") and self.has_relative_option(2)
+            return self.is_named(b"GETEX") and self.has_expiry_option(2)
         if count == 6:
             if self.is_named(b"SELECT") or self.is_named(b"SWAPDB"):
                 return True
-            if self.has_late_keys and self.is_named(b"RENAME"):
+            if follows and self.is_named(b"RENAME"):
+                return True
+            if has_margin and (self.is_named(b"HSETEX") or self.is_named(b"MSETEX")):
                 return True
             return self.absolute_expiry and (self.is_named(b"PSETEX") or self.is_named(b"EXPIRE"))
         if count == 7:
@@ -147,40 +170,60 @@ class StreamTranscoder(CommandReader):
                 return True
             return self.absolute_expiry and (self.is_named(b"PEXPIRE") or self.is_named(b"RESTORE"))
         if count == 8:
-            if self.has_late_keys and self.is_named(b"RENAMENX"):
+            if follows and self.is_named(b"RENAMENX"):
+                return True
+            if has_margin and self.is_named(b"EXPIREAT"):
                 return True
             return self.is_named(b"REPLCONF") or self.is_named(b"FLUSHALL")
+        if count == 9:
+            return has_margin and (self.is_named(b"PEXPIREAT") or self.is_named(b"HEXPIREAT"))
+        if count == 10:
+            return has_margin and self.is_named(b"HPEXPIREAT")
         return False
 
-    def has_relative_option(self, first):
-        """Whether EX or PX stands among the options from argument `first` on, with a value behind it."""
+    def has_expiry_option(self, first):
+        """Whether EX or PX (with a margin also EXAT, PXAT) stands among the options from `first` on, with a value."""
         i: cython.Py_ssize_t
         start: cython.Py_ssize_t
+        size: cython.Py_ssize_t
         last: cython.Py_ssize_t = min(self.arguments_done, KEPT_ARGUMENTS) - 1
         for i in range(first, last):
-            if self.argument_bytes[i] == 2:
+            size = self.argument_bytes[i]
+            if size == 2 or (size == 4 and self.margin_ms > 0):
                 start = self.argument_start[i]
-                if (self.ptr[start + 1] & 0xDF) == 88 and (
-                    (self.ptr[start] & 0xDF) == 69 or (self.ptr[start] & 0xDF) == 80
+                if (
+                    (self.ptr[start + 1] & 0xDF) == 88
+                    and ((self.ptr[start] & 0xDF) == 69 or (self.ptr[start] & 0xDF) == 80)
+                    and (
+                        size == 2
+                        or (
+                            (self.ptr[start + 2] & 0xDF) == 65
+                            and (self.ptr[start + 3] & 0xDF) == 84
+                        )
+                    )
                 ):
                     return True
         return False
 
-    def add_late_keys(self, keys):
-        """Owe the keys, (db, key) each, a correction: a line before this one could not make it."""
+    def add_late_keys(self, keys, hashes):
+        """Owe these a correction as well: a stay at the target before this one could not make it."""
         self.late_keys.update(keys)
-        self.has_late_keys = bool(self.late_keys)
+        self.late_hashes.update(hashes)
+        self.release_late_keys()
 
-    def take_late_keys(self, limit):
-        """Take at most `limit` of the late keys; where they move is followed until `release_late_keys`."""
-        taken = []
-        while self.late_keys and len(taken) < limit:
-            taken.append(self.late_keys.pop())
-        return taken
+    def take_late(self, keys_limit, hashes_limit):
+        """Take some of what is owed: (keys, hashes). Where they move is followed until `release_late_keys`."""
+        keys = []
+        hashes = []
+        while self.late_keys and len(keys) < keys_limit:
+            keys.append(self.late_keys.pop())
+        while self.late_hashes and len(hashes) < hashes_limit:
+            hashes.append(self.late_hashes.pop())
+        return keys, hashes
 
     def release_late_keys(self):
         """Those taken are corrected."""
-        self.has_late_keys = bool(self.late_keys)
+        self.has_late_keys = bool(self.late_keys) or bool(self.late_hashes)
 
     def take_special(self):
         """Act on the special command [command, pos); `offset` stands behind it already."""
@@ -215,24 +258,10 @@ class StreamTranscoder(CommandReader):
         elif name == b"RENAME" or name == b"RENAMENX" or name == b"COPY" or name == b"MOVE":
             self.follow_late_key(name)
             self.copy_command()
+        elif name == b"HPEXPIREAT" or name == b"HEXPIREAT" or name == b"HSETEX":
+            self.take_field_expiry(name)
         else:
-            self.take_relative_time(name)
-
-    def copy_command(self):
-        if not self.is_open:
-            self.open_block()
-        self.out.put(self.ptr, self.command, self.pos - self.command)
-        self.block_commands += 1
-        self.block_replies += 1
-
-    def put_command(self, arguments):
-        """Write a command of our own making in place of the source's."""
-        if not self.is_open:
-            self.open_block()
-        self.out.put_header(42, len(arguments))
-        for text in arguments:
-            self.out.put_bulk_bytes(text)
-        self.block_replies += 1
+            self.take_expiry(name)
 
     def take_select(self):
         text = self.argument(1)
@@ -247,10 +276,12 @@ class StreamTranscoder(CommandReader):
     def take_swapdb(self):
         """Pass it on; a checkpoint that was swapped out of database 0 with the data is removed there."""
         self.copy_command()
+        self.swaps += 1
         first, second = self.argument(1), self.argument(2)
         if self.has_late_keys and first.isdigit() and second.isdigit():
             renumbered = {int(first): int(second), int(second): int(first)}
             self.late_keys = {(renumbered.get(db, db), key) for db, key in self.late_keys}
+            self.late_hashes = {(renumbered.get(db, db), key) for db, key in self.late_hashes}
         swapped = {self.argument(1), self.argument(2)}
         if self.has_checkpoint and b"0" in swapped and len(swapped) == 2:
             other = (swapped - {b"0"}).pop()
@@ -258,23 +289,31 @@ class StreamTranscoder(CommandReader):
             self.put_command([b"DEL", self.checkpoint_key])
             self.put_command([b"SELECT", b"%d" % self.db])
 
-    def take_relative_time(self, name):
-        """SETEX, PSETEX, EXPIRE, PEXPIRE, SET … EX|PX, GETEX … EX|PX, RESTORE with the moment they end.
+    def take_expiry(self, name):
+        """A command that sets a key's expiry: with the moment it ends, and with the margin if there is one.
 
-        Anything not exactly of these forms is copied: SET … EXAT needs no change, and since 7.0 sources send
-        absolute times only (expire.c, expireGenericCommand; t_string.c, setGenericCommand; cluster.c,
-        restoreCommand).
+        SETEX, PSETEX, EXPIRE, PEXPIRE, SET … EX|PX, GETEX … EX|PX, RESTORE hold durations; since 7.0 sources send
+        moments only (expire.c, expireGenericCommand; t_string.c, setGenericCommand; cluster.c, restoreCommand).
+        Anything not exactly of these forms is copied.
         """
         count = self.arguments_done
         rewritten = None
-        if count > KEPT_ARGUMENTS:
-            rewritten = None
+        self.has_margin = False
+        if name == b"MSETEX":
+            rewritten = self.with_late_msetex()
+        elif count > KEPT_ARGUMENTS:
+            pass
         elif (name == b"SETEX" or name == b"PSETEX") and count == 4:
             moment = self.moment_after(self.argument(2), name == b"SETEX")
             if moment is not None:
                 rewritten = [b"SET", self.argument(1), self.argument(3), b"PXAT", moment]
         elif (name == b"EXPIRE" or name == b"PEXPIRE") and count == 3:
             moment = self.moment_after(self.argument(2), name == b"EXPIRE")
+            if moment is not None:
+                rewritten = [b"PEXPIREAT", self.argument(1), moment]
+        elif (name == b"EXPIREAT" or name == b"PEXPIREAT") and count >= 3:
+            # NX, XX, GT, LT have done their work at the source, which replicates what has had an effect.
+            moment = self.later_moment(self.argument(2), name == b"EXPIREAT")
             if moment is not None:
                 rewritten = [b"PEXPIREAT", self.argument(1), moment]
         elif name == b"RESTORE":
@@ -287,12 +326,64 @@ class StreamTranscoder(CommandReader):
             self.rewritten += 1
             self.put_command(rewritten)
             self.block_commands += 1
-            if self.is_late:
+            if (self.is_late or self.has_margin) and name != b"MSETEX":
                 self.note_late_key(self.db, self.argument(1))
 
+    def take_field_expiry(self, name):
+        """HPEXPIREAT key ms …, HEXPIREAT key s …, HSETEX key … EXAT s|PXAT ms …, with the margin."""
+        i: cython.Py_ssize_t
+        at: cython.Py_ssize_t = 2
+        is_seconds = name == b"HEXPIREAT"
+        named: cython.Py_ssize_t = 0  # the argument that says which unit the moment has
+        if name == b"HSETEX":
+            at = 0
+            for i in range(2, min(self.arguments_done, 6)):
+                option = self.argument(i).upper()
+                if option == b"FIELDS":
+                    break
+                if option == b"EXAT" or option == b"PXAT":
+                    named = i
+                    at = i + 1
+                    is_seconds = option == b"EXAT"
+        moment = None
+        if at > 0 and at < self.arguments_done:
+            self.has_margin = False
+            moment = self.later_moment(self.argument(at), is_seconds)
+        if moment is None:
+            self.copy_command()
+            return
+        self.rewritten += 1
+        if not self.is_open:
+            self.open_block()
+        out = self.out
+        start: cython.Py_ssize_t = self.head_of(named)
+        out.put(self.ptr, self.command, start - self.command)
+        out.put_bulk_bytes(b"PXAT" if named else b"HPEXPIREAT")
+        start = self.argument_start[named] + self.argument_bytes[named] + 2
+        out.put(self.ptr, start, self.head_of(at) - start)
+        out.put_bulk_bytes(moment)
+        start = self.argument_start[at] + self.argument_bytes[at] + 2
+        out.put(self.ptr, start, self.pos - start)
+        self.block_commands += 1
+        self.block_replies += 1
+        self.note_late_hash(self.db, self.argument(1))
+
+    def head_of(self, index):
+        """Where the '$' of an argument stands."""
+        at: cython.Py_ssize_t = self.argument_start[index] - 3
+        while self.ptr[at] != 36:
+            at -= 1
+        return at
+
     def note_late_key(self, db, key):
-        if len(self.late_keys) < MAX_LATE_KEYS:
-            self.late_keys.add((db, key))
+        self.note_late(self.late_keys, db, key)
+
+    def note_late_hash(self, db, key):
+        self.note_late(self.late_hashes, db, key)
+
+    def note_late(self, late, db, key):
+        if len(late) < MAX_LATE_KEYS:
+            late.add((db, key))
             self.has_late_keys = True
         else:
             self.late_keys_lost += 1
@@ -300,94 +391,101 @@ class StreamTranscoder(CommandReader):
     def follow_late_key(self, name):
         """A key takes its TTL along: RENAME, RENAMENX, COPY … [DB n], MOVE key n."""
         db = self.db
+        origin = self.argument(1)
         key = self.argument(2)
         if name == b"MOVE":
             db = int(key) if key.isdigit() else db
-            key = self.argument(1)
+            key = origin
         elif name == b"COPY" and self.argument(3).upper() == b"DB" and self.argument(4).isdigit():
             db = int(self.argument(4))
         self.note_late_key(db, key)
+        if self.is_settling or (self.db, origin) in self.late_hashes:
+            self.note_late_hash(db, key)
 
     def with_moment(self, first_option):
-        """The command's arguments with EX or PX replaced by PXAT; None if neither is among them."""
+        """The command's arguments with EX, PX (EXAT, PXAT) replaced by PXAT; None if nothing is to be changed."""
         count = self.arguments_done
         for index in range(first_option, count - 1):
             option = self.argument(index).upper()
             if option == b"EX" or option == b"PX":
                 moment = self.moment_after(self.argument(index + 1), option == b"EX")
-                if moment is None:
-                    return None
-                arguments = [self.argument(i) for i in range(count)]
-                arguments[index] = b"PXAT"
-                arguments[index + 1] = moment
-                return arguments
+            elif option == b"EXAT" or option == b"PXAT":
+                moment = self.later_moment(self.argument(index + 1), option == b"EXAT")
+            else:
+                continue
+            if moment is None:
+                return None
+            arguments = [self.argument(i) for i in range(count)]
+            arguments[index] = b"PXAT"
+            arguments[index + 1] = moment
+            return arguments
         return None
 
     def with_absolute_ttl(self):
-        """The arguments of a RESTORE key ttl payload … with ABSTTL; None where the ttl is 0 or absolute."""
+        """The arguments of a RESTORE key ttl payload … with ABSTTL; None where they may stay as they are."""
         count = self.arguments_done
         if count < 4 or count >= KEPT_ARGUMENTS or self.argument(2) == b"0":
             return None
-        if b"ABSTTL" in [self.argument(i).upper() for i in range(4, count)]:
-            return None
-        moment = self.moment_after(self.argument(2), False)
+        arguments = [self.argument(i) for i in range(count)]
+        if b"ABSTTL" in [text.upper() for text in arguments[4:]]:
+            moment = self.later_moment(arguments[2], False)
+            if moment is None:
+                return None
+            arguments[2] = moment
+            return arguments
+        moment = self.moment_after(arguments[2], False)
         if moment is None:
             return None
-        arguments = [self.argument(i) for i in range(count)]
         arguments[2] = moment
         arguments.append(b"ABSTTL")
         return arguments
 
+    def with_late_msetex(self):
+        """MSETEX n key value … EXAT s|PXAT ms with the margin (Redis 8.4; t_string.c, msetexCommand)."""
+        arguments = command_at(bytes(self.window[self.command : self.pos]), 0)
+        if len(arguments) < 4 or not arguments[1].isdigit():
+            return None
+        first = 2 + 2 * int(arguments[1])
+        for index in range(first, len(arguments) - 1):
+            option = arguments[index].upper()
+            if option == b"EXAT" or option == b"PXAT":
+                moment = self.later_moment(arguments[index + 1], option == b"EXAT")
+                if moment is None:
+                    return None
+                arguments[index] = b"PXAT"
+                arguments[index + 1] = moment
+                for key in arguments[2:first:2]:
+                    self.note_late_key(self.db, key)
+                return arguments
+        return None
+
     def moment_after(self, text, is_seconds):
-        """Text of the absolute time, in ms of the target's clock; None if `text` is no number."""
+        """Text of the moment so long after the receipt, in ms of the source's clock; None if `text` is no number."""
         try:
             duration = int(text)
         except ValueError:
             return None
         if is_seconds:
             duration *= 1000
-        return b"%d" % max(self.received_ms + self.clock_offset_ms + duration, 1)
+        moment = max(self.received_ms + self.clock_offset_ms + duration, 1)
+        return b"%d" % (moment + self.margin_of(moment))
 
-    def open_block(self):
-        self.is_open = True
-        self.block_db = 0
-        self.block_replies = 0
-        self.block_commands = 0
-        if self.has_checkpoint:
-            self.out.put_bytes(b"*1\r\n$5\r\nMULTI\r\n")
-        if self.db != 0:
-            self.out.put_bytes(b"*2\r\n$6\r\nSELECT\r\n")
-            self.out.put_bulk_number(self.db)
-            self.block_replies += 1
-            self.block_db = self.db
+    def later_moment(self, text, is_seconds):
+        """Text of the moment with its margin, ms; None if it is to stay as it is."""
+        try:
+            moment = int(text)
+        except ValueError:
+            return None
+        if is_seconds:
+            moment *= 1000
+        margin = self.margin_of(moment)
+        return b"%d" % (moment + margin) if margin else None
 
-    def close_block(self):
-        out = self.out
-        if self.block_db != 0:
-            out.put_bytes(b"*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n")
-            self.block_replies += 1
-        if self.has_checkpoint:
-            out.put_bytes(b"*14\r\n$4\r\nHSET\r\n")
-            out.put_bulk_bytes(self.checkpoint_key)
-            out.put_bytes(
-                b"$6\r\nformat\r\n$1\r\n1\r\n$5\r\nphase\r\n$6\r\nstream\r\n$5\r\nepoch\r\n"
-            )
-            out.put_bulk_number(self.epoch)
-            out.put_bytes(b"$6\r\nreplid\r\n")
-            out.put_bulk_bytes(self.replid)
-            out.put_bytes(b"$6\r\noffset\r\n")
-            out.put_bulk_number(self.offset)
-            out.put_bytes(b"$2\r\ndb\r\n")
-            out.put_bulk_number(self.db)
-            out.put_bytes(b"*1\r\n$4\r\nEXEC\r\n")
-            self.block_replies += 3  # MULTI, HSET, EXEC
-        block = Block(
-            data=out.take(),
-            replies=self.block_replies,
-            commands=self.block_commands,
-            offset=self.offset,
-            db=self.db,
-            is_transaction=self.has_checkpoint,
-        )
-        self.is_open = False
-        return block
+    def margin_of(self, moment):
+        """The margin for an expiry at `moment`, ms; notes that there is one."""
+        if self.margin_ms == 0 or moment >= self.horizon_ms:
+            return 0
+        self.has_margin = True
+        if self.margin_since_ms == 0:
+            self.margin_since_ms = max(self.received_ms + self.clock_offset_ms, 1)
+        return self.margin_ms

@@ -1,4 +1,5 @@
 from engine.codec.block import Block
+from engine.codec.key_recorder import KeyRecorder
 from engine.codec.plan import StreamPlan
 
 class StreamTranscoder:
@@ -11,13 +12,28 @@ class StreamTranscoder:
     messages_dropped: int
     rewritten: int
     late_keys: set[tuple[int, bytes]]
+    late_hashes: set[tuple[int, bytes]]
     late_keys_lost: int
+    is_settling: bool
+    swaps: int
+    serial: int
+    block_offset: int
+    margin_since_ms: int
+    margin_ms: int
+    horizon_ms: int
     pause_at: int
+    recorder: KeyRecorder | None
     def __init__(self, plan: StreamPlan) -> None: ...
     def feed(self, chunk: bytes, received_ms: int, is_late: bool) -> None: ...
-    def add_late_keys(self, keys: set[tuple[int, bytes]]) -> None: ...
-    def take_late_keys(self, limit: int) -> list[tuple[int, bytes]]: ...
+    def add_late_keys(
+        self, keys: set[tuple[int, bytes]], hashes: set[tuple[int, bytes]]
+    ) -> None: ...
+    def take_late(
+        self, keys_limit: int, hashes_limit: int
+    ) -> tuple[list[tuple[int, bytes]], list[tuple[int, bytes]]]: ...
     def release_late_keys(self) -> None: ...
+    def set_replid(self, replid: str) -> None: ...
+    def checkpoint_block(self) -> Block: ...
     @property
     def bytes_waiting(self) -> int: ...
     @property

@@ -28,3 +28,10 @@ class LogFormat(StrEnum):
 
     TEXT = "text"
     JSON = "json"
+
+
+class OutputFormat(StrEnum):
+    """What `check`, `tasks` and `task` print: lines for people, or one JSON object."""
+
+    TEXT = "text"
+    JSON = "json"

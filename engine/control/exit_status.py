@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from engine.errors import (
     ConfigError,
+    LedgerError,
     SourceAuthError,
     SourceNotReady,
     SourceRefused,
     SourceUnreachable,
     TargetAuthError,
+    TargetNotReady,
     TargetRefused,
     TargetUnreachable,
+    TaskNotReached,
+    UnsupportedByTarget,
 )
 
 DONE = 0
@@ -21,13 +25,17 @@ INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it; SIGTERM ends with the 
 
 # A server that could not be reached or did not want us: harmless while the target is as it was.
 _REFUSALS = (
+    LedgerError,
     SourceAuthError,
     SourceNotReady,
     SourceRefused,
     SourceUnreachable,
     TargetAuthError,
+    TargetNotReady,
     TargetRefused,
     TargetUnreachable,
+    TaskNotReached,
+    UnsupportedByTarget,
 )
 
 

@@ -6,7 +6,10 @@ import contextlib
 import sys
 from typing import Any
 
-from engine.errors import EngineError
+from engine.errors import EngineError, SourceLinkLost, TargetLinkLost
+
+# Where such an error is raised nobody knows whether it ends the run.
+_AFTER_A_LOST_LINK = "run the same command again: it goes on from what the target has (--resume-mode auto does so by itself)"
 
 
 def root_cause(error: BaseException) -> BaseException:
@@ -19,7 +22,16 @@ def root_cause(error: BaseException) -> BaseException:
 
 def message_of(error: BaseException) -> str:
     """One line with everything there is to say: the `error` of the progress object."""
-    return str(error) if isinstance(error, EngineError) else f"{type(error).__name__}: {error}"
+    if not isinstance(error, EngineError):
+        return f"{type(error).__name__}: {error}"
+    return str(EngineError(error.message, detail=error.detail, hint=remedy_of(error)))
+
+
+def remedy_of(error: EngineError) -> str:
+    """What the operator can do about an error that has ended the run; empty if there is nothing to say."""
+    if not error.hint and isinstance(error, SourceLinkLost | TargetLinkLost):
+        return _AFTER_A_LOST_LINK
+    return error.hint
 
 
 def print_failure(error: BaseException, *, json_lines: bool) -> None:
@@ -28,7 +40,7 @@ def print_failure(error: BaseException, *, json_lines: bool) -> None:
     Logs must have been configured.
     """
     if isinstance(error, EngineError):
-        message, detail, hint = error.message, error.detail, error.hint
+        message, detail, hint = error.message, error.detail, remedy_of(error)
     else:
         message, detail = f"internal error: {type(error).__name__}", str(error)
         hint = "this is a bug of redis-ferry; please report it with the lines above"

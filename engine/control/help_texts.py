@@ -23,6 +23,8 @@ APP_EPILOG = f"""\
 [bold]Start here[/bold]
   redis-ferry demo            two servers, data, a migration, a comparison
   redis-ferry sync redis://old.example redis://new.example
+  redis-ferry check redis://old.example redis://new.example
+                              what would go wrong, and how to mend it
   redis-ferry sync --help     every option, with examples
 
 {EXIT_STATUSES}"""
@@ -114,3 +116,44 @@ DEMO = (
     "it, migrates full + incremental, compares every key on both sides, prints a report and stops "
     "everything it started."
 )
+
+CHECK = (
+    "Look at SOURCE and TARGET as sync would, and say what is in its way.\n\n"
+    "Permissions, versions, databases, modules, memory, backlog and buffers against the measured write rate, "
+    "clocks, disk, keys and checkpoints on the target: a line each, ok, warning or refusal, with the "
+    "command that mends it. Changes nothing on either side. sync does the same at its start, without "
+    "measuring.\n\n"
+    "Takes sync's options, from flags, variables and the --config file: see redis-ferry sync --help."
+)
+
+CHECK_EPILOG = """\
+[bold]Examples[/bold]
+  redis-ferry check redis://old.example:6379 redis://new.example:6379
+
+  Measure the writes for half a minute, for a script:
+    redis-ferry check --sample-seconds 30 --format json \\
+        redis://old.example redis://new.example
+
+[bold]Exit status[/bold]
+    0  nothing in the way, or warnings only
+    2  wrong usage or configuration
+    3  a refusal: sync would not start"""
+
+TASKS = (
+    "What tasks have left on this machine and on a target: see it, change it, remove it.\n\n"
+    "On this machine every task has a folder in the spool's folder; a running one has a control socket "
+    "there. On the target it has a checkpoint. Give the target (--target, REDIS_FERRY_TARGET, or the "
+    "--config file) to see and remove those too."
+)
+
+TASKS_EPILOG = """\
+[bold]Examples[/bold]
+  redis-ferry tasks list --target redis://new.example
+  redis-ferry tasks set NAME --bandwidth-limit-mb 20
+  redis-ferry tasks forget NAME --target redis://new.example
+
+[bold]Exit status[/bold]
+    0  done
+    2  wrong usage or configuration, no such task
+    3  refused or unreachable
+    4  failed"""

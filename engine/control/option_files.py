@@ -19,7 +19,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     """Read a settings file; its keys with `_` for `-`, so that option names can be copied into it.
 
     Raises:
-        ConfigError: unreadable, not TOML (with line and column), or one key in both spellings.
+        ConfigError: unreadable, not TOML (with line and column), a section, or one key in both spellings.
     """
     try:
         raw = path.read_bytes()
@@ -39,6 +39,12 @@ def read_toml(path: Path) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     for key, value in table.items():
         name = key.replace("-", "_")
+        if isinstance(value, dict) or (isinstance(value, list) and dict in map(type, value)):
+            raise ConfigError(
+                f"the settings file {path} has a section or a table, {key}",
+                hint="settings stand one a line, without sections: the name of an option, = and its value, "
+                'like source_tls_ca = "ca.pem"',
+            )
         if name in settings:
             raise ConfigError(
                 f"the settings file {path} gives {name} twice, spelled with - and with _",
@@ -70,6 +76,11 @@ def read_password(path: Path, role: Role) -> tuple[str, str | None]:
             hint=f"{option} names a file that holds the password alone",
         )
     raw = raw.removesuffix(b"\n").removesuffix(b"\r")
+    if b"\n" in raw:
+        raise ConfigError(
+            f"the {role} password file {path} has more than one line",
+            hint=f"{option} names a file that holds the password alone; only a newline at its end is ignored",
+        )
     if not raw:
         raise ConfigError(
             f"the {role} password file {path} is empty",

@@ -25,6 +25,7 @@ from pydantic_settings import (
 
 from engine.control.choices import LogFormat, LogLevel, ProgressMode
 from engine.control.option_files import check_certificates, read_password, read_toml
+from engine.control.progress import draws_bars
 from engine.control.state_folder import default_spool_dir, task_folder
 from engine.endpoint import Endpoint, Role, TlsSettings, parse_endpoint
 from engine.errors import ConfigError
@@ -164,17 +165,9 @@ def read_options(flags: Mapping[str, Any], environment: Mapping[str, str]) -> Sy
         ConfigError: names the flag, variable or key at fault, and what it may be or the nearest
             valid name.
     """
-    _refuse_unknown_variables(environment)
-    config = flags.get("config") or environment.get(f"{ENV_PREFIX}CONFIG")
-    table: dict[str, Any] = {}
-    if config:
-        table = read_toml(Path(config))
-        _refuse_unknown_keys(table, Path(config))
-    given = {name: value for name, value in flags.items() if name != "config" and value is not None}
-    values = _merge(given, environment, table, str(config))
-
-    source, source_warnings = _endpoint(values, "source")
-    target, target_warnings = _endpoint(values, "target")
+    values = read_values(flags, environment)
+    source, source_warnings = endpoint_of(values, "source")
+    target, target_warnings = endpoint_of(values, "target")
     if source.address == target.address:
         raise ConfigError(
             f"source and target are the same server, {source.address}",
@@ -202,10 +195,34 @@ def read_options(flags: Mapping[str, Any], environment: Mapping[str, str]) -> Sy
     return SyncOptions(
         task=task,
         progress=values.progress,
-        log_level=values.log_level,
+        log_level=_log_level(values),
         log_format=values.log_format,
-        warnings=(*source_warnings, *target_warnings),
+        warnings=(*source_warnings, *target_warnings, *_without_effect(values)),
     )
+
+
+def _log_level(values: SyncValues) -> LogLevel:
+    if "log_level" not in values.model_fields_set and draws_bars(values.progress):
+        return LogLevel.WARNING  # the bars show the rest
+    return values.log_level
+
+
+def _without_effect(values: SyncValues) -> list[str]:
+    if values.method is Method.FULL and values.exit_when_synced:
+        return ["--exit-when-synced has no effect with --method full, which ends by itself"]
+    return []
+
+
+def read_values(flags: Mapping[str, Any], environment: Mapping[str, str]) -> SyncValues:
+    """Flags, variables and file merged, each value checked by itself. Parameters and errors as read_options."""
+    _refuse_unknown_variables(environment)
+    config = flags.get("config") or environment.get(f"{ENV_PREFIX}CONFIG")
+    table: dict[str, Any] = {}
+    if config:
+        table = read_toml(Path(config))
+        _refuse_unknown_keys(table, Path(config))
+    given = {name: value for name, value in flags.items() if name != "config" and value is not None}
+    return _merge(given, environment, table, str(config))
 
 
 def derive_task_id(source: Endpoint, target: Endpoint) -> str:
@@ -300,7 +317,8 @@ def _nearest(name: str, known: Iterable[str]) -> str:
     return nearest[0]
 
 
-def _endpoint(values: SyncValues, role: Role) -> tuple[Endpoint, list[str]]:
+def endpoint_of(values: SyncValues, role: Role) -> tuple[Endpoint, list[str]]:
+    """One side's address and login, and warnings about them. Raises ConfigError; never shows a password."""
     url: SecretStr | None = getattr(values, role)
     if url is None:
         raise ConfigError(

@@ -128,12 +128,17 @@ def make_reporter(mode: ProgressMode) -> Reporter:
         return JsonLines(_writer(1))
     if mode is ProgressMode.NONE:
         return Silent()
-    can_draw = sys.stderr.isatty() and os.environ.get("TERM", "") not in {"", "dumb"}
-    if mode is ProgressMode.AUTO and can_draw:
+    if draws_bars(mode):
         from engine.control.progress_bars import Bars  # rich costs 8 MB and 200 ms
 
         return Bars()
     return PlainLines(_writer(2))
+
+
+def draws_bars(mode: ProgressMode) -> bool:
+    """Whether `mode` means bars here: on a terminal that can draw."""
+    can_draw = sys.stderr.isatty() and os.environ.get("TERM", "") not in {"", "dumb"}
+    return mode is ProgressMode.AUTO and can_draw
 
 
 def _writer(descriptor: int) -> Callable[[str], None]:

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+
+# Everything that a task keeps in its folder. `redis-ferry tasks forget` removes nothing else.
+_OURS = re.compile(
+    r"control\.sock|c\d+|line-.*|ledger.*|[a-z]+-\d+-\d+\.(?:set|new)|leftover-candidates\.txt"
+)
 
 
 def default_spool_dir(environment: Mapping[str, str]) -> Path:
@@ -21,3 +27,12 @@ def default_spool_dir(environment: Mapping[str, str]) -> Path:
 def task_folder(spool_dir: Path, task_id: str) -> Path:
     """The folder of one task; absolute, so that it means the same in every working directory."""
     return spool_dir.absolute() / task_id
+
+
+def foreign_entries(folder: Path) -> list[str]:
+    """Names in a task's folder that no task has put there.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return sorted(it.name for it in folder.iterdir() if not _OURS.fullmatch(it.name))

@@ -16,6 +16,7 @@ import structlog
 
 from engine import codec
 from engine.control.choices import LogFormat, ProgressMode
+from engine.control.control_socket import ControlSocket
 from engine.control.exit_status import exit_status
 from engine.control.failure import message_of, print_failure, root_cause, write_stderr
 from engine.control.options import SyncOptions
@@ -23,7 +24,9 @@ from engine.control.progress import make_reporter
 from engine.control.progress_thread import ProgressThread
 from engine.control.wording import summary
 from engine.observability.logs import bind_task
-from engine.supervision.states import FINAL_STATES, PHASES, TaskState
+from engine.preflight.gate import refuse_or_warn
+from engine.settings import TaskSettings
+from engine.supervision.states import FINAL_STATES, TaskState, phase_in
 from engine.supervision.status import TaskStatus
 from engine.supervision.task import Task
 
@@ -102,7 +105,7 @@ async def run_sync(options: SyncOptions) -> int:
         method=settings.method.value,
     )
     started = time.monotonic()
-    running = asyncio.create_task(task.run(), name=f"task {settings.task_id}")
+    running = asyncio.create_task(_run(task, settings), name=f"task {settings.task_id}")
     showing = asyncio.create_task(_show_regularly(task, progress), name="progress")
     cutting = asyncio.create_task(interruption.at_once.wait(), name="interruption")
     try:
@@ -142,6 +145,13 @@ async def run_sync(options: SyncOptions) -> int:
     return status
 
 
+async def _run(task: Task, settings: TaskSettings) -> None:
+    """The task with what stands around it: the check before, the control socket beside."""
+    async with ControlSocket(task, settings):
+        await refuse_or_warn(settings)
+        await task.run()
+
+
 async def _show_regularly(task: Task, progress: ProgressThread) -> None:
     while True:
         progress.offer(task.status())
@@ -170,7 +180,7 @@ def _last_status(
 
 
 def _in_state(status: TaskStatus, state: TaskState) -> TaskStatus:
-    return replace(status, state=state.value, phase=PHASES[state])
+    return replace(status, state=state.value, phase=phase_in(state, status.phase))
 
 
 def _leave_now(status: int) -> NoReturn:

@@ -11,15 +11,10 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from engine.control import help_texts
+from engine.control.choices import OutputFormat
 from engine.control.exit_status import DONE, FAILED, INTERRUPTED, REFUSED, exit_status
 from engine.control.failure import print_failure, write_stderr
-from engine.control.task_output import (
-    OutputFormat,
-    event_line,
-    print_fields,
-    print_json,
-    print_table,
-)
+from engine.control.task_output import event_line, print_fields, print_json, print_table
 from engine.errors import EngineError
 
 app = typer.Typer(

@@ -4,19 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from enum import StrEnum
 from typing import Any
 
 import typer
 
-from engine.control.wording import byte_count
-
-
-class OutputFormat(StrEnum):
-    """For people or for scripts."""
-
-    TEXT = "text"
-    JSON = "json"
+from engine.quantities import byte_count
 
 
 def print_json(value: Any) -> None:

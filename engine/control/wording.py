@@ -2,31 +2,8 @@
 
 from __future__ import annotations
 
+from engine.quantities import byte_count, duration
 from engine.supervision.status import TaskStatus
-
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
-_UNIT_STEP = 1024
-
-
-def byte_count(count: float) -> str:
-    """Write a number of bytes with three significant digits or so: `34.2 MiB`."""
-    for unit in _UNITS:
-        if abs(count) < _UNIT_STEP or unit == _UNITS[-1]:
-            break
-        count /= _UNIT_STEP
-    return f"{count:,.0f} {unit}" if unit == "B" else f"{count:,.1f} {unit}"
-
-
-def duration(seconds: float) -> str:
-    """Write a time span for people: `0.8 s`, `42 s`, `3 min 05 s`, `2 h 07 min`."""
-    if seconds < 10:
-        return f"{max(seconds, 0):.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
 
 
 class Pace:
@@ -59,30 +36,39 @@ class Pace:
             self.eta_seconds = left * (status.ts - start.ts) / gained_percent
 
 
-def snapshot_facts(status: TaskStatus) -> str:
+def is_moving(status: TaskStatus) -> bool:
+    """Whether its rates are of now: at and after a stop they are of a time that is over."""
+    return status.state in {"snapshot", "stream"}
+
+
+def snapshot_facts(status: TaskStatus, *, has_rates: bool) -> str:
     """Say how far the snapshot is, without its percentage and remaining time."""
     facts = f"{status.keys_applied:,} keys"
+    if not has_rates:
+        return facts
     if status.keys_per_second > 0:
         facts += f" ({status.keys_per_second:,.0f}/s)"
     return f"{facts}, {byte_count(status.bytes_per_second)}/s"
 
 
-def stream_facts(status: TaskStatus, pace: Pace) -> str:
+def stream_facts(status: TaskStatus, pace: Pace, *, has_rates: bool) -> str:
     """Say how far the target is behind, and how fast it goes."""
-    return (
-        f"lag {byte_count(status.lag_bytes)}, {status.lag_seconds:.2f} s; "
-        f"{pace.commands_per_second:,.0f} commands/s, {byte_count(status.bytes_per_second)}/s"
-    )
+    facts = f"lag {byte_count(status.lag_bytes)}, {status.lag_seconds:.2f} s"
+    if not has_rates:
+        return facts
+    rate = f"{pace.commands_per_second:,.0f} commands/s, {byte_count(status.bytes_per_second)}/s"
+    return f"{facts}; {rate}"
 
 
 def progress_line(status: TaskStatus, pace: Pace) -> str:
     """One line for the task's present phase."""
+    has_rates = is_moving(status)
     if status.phase == "snapshot":
-        line = f"snapshot {status.full_migration_progress:5.1f} %  {snapshot_facts(status)}"
-        if pace.eta_seconds is not None:
+        line = f"{status.state} {status.full_migration_progress:5.1f} %  {snapshot_facts(status, has_rates=has_rates)}"
+        if has_rates and pace.eta_seconds is not None:
             line += f", {duration(pace.eta_seconds)} left"
     elif status.phase == "stream":
-        line = f"{status.state}  {stream_facts(status, pace)}"
+        line = f"{status.state}  {stream_facts(status, pace, has_rates=has_rates)}"
     else:
         line = status.state
     if status.reconnects:

@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
-import os
 import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -29,11 +26,12 @@ from redis.exceptions import NoPermissionError
 from redis.retry import Retry
 
 from engine.demo.binaries import ServerBinary, find_servers
+from engine.demo.child import death_signal
 from engine.endpoint import Endpoint
 from engine.errors import EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from types import TracebackType
 
 __all__ = ["RunningServer", "ServerBinary", "ServerStartError", "find_servers"]
@@ -47,7 +45,6 @@ BIND_ATTEMPTS = 5
 LOG_TAIL_LINES = 15
 UNIX_PATH_LIMIT = 100  # sockaddr_un has 108 bytes on Linux, 104 elsewhere
 SINCE_7_0 = frozenset({"enable-debug-command", "enable-module-command", "enable-protected-configs"})
-PR_SET_PDEATHSIG = 1
 
 
 class ServerStartError(EngineError):
@@ -216,8 +213,7 @@ class RunningServer:
             stderr=subprocess.STDOUT,
             # Ctrl-C in a terminal is for the engine alone; it then stops its servers itself.
             start_new_session=True,
-            # One prctl and no Python lock in it: safe beside other threads.
-            preexec_fn=None if self.outlive_parent else _death_signal(),  # noqa: PLW1509
+            preexec_fn=None if self.outlive_parent else death_signal(),  # noqa: PLW1509
         )
 
     def _command(self) -> list[str]:
@@ -337,19 +333,3 @@ def _free_port() -> int:
 @cache
 def _spawner() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max_workers=1, thread_name_prefix="demo-server-spawner")
-
-
-@cache
-def _death_signal() -> Callable[[], None] | None:
-    """Return what the child runs before exec so that it dies with this process; None off Linux."""
-    if not sys.platform.startswith("linux"):
-        return None
-    prctl = ctypes.CDLL(None, use_errno=True).prctl  # looked up here: the child must not import
-    parent = os.getpid()
-
-    def die_with_parent() -> None:
-        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it died before the call above
-            os._exit(1)
-
-    return die_with_parent

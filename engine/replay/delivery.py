@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from engine.codec.block import Block
-from engine.codec.command_text import encode
 from engine.endpoint import Endpoint
 from engine.errors import EngineError
 from engine.replay.token_bucket import TokenBucket
@@ -20,25 +20,24 @@ from engine.target.replies import ReplyPolicy
 from engine.target.shard_link import ShardLink
 
 
+@dataclass(frozen=True, slots=True)
+class DeliveryEvents:
+    """on_applied(offset): the target has the stream up to there. on_failed(error): its link ended by itself."""
+
+    on_applied: Callable[[int], None]
+    on_failed: Callable[[EngineError], None]
+
+
 class Delivery:
     """The way to one target shard.
 
-    on_applied: called with each new applied offset of the stream. on_failed: called when the target's link
-    ends by itself. has_written: anything was sent that changes the target.
+    has_written: anything of the source's was sent.
     """
 
-    def __init__(
-        self,
-        *,
-        limiter: TokenBucket,
-        stats: LineStats,
-        on_applied: Callable[[int], None],
-        on_failed: Callable[[EngineError], None],
-    ) -> None:
+    def __init__(self, *, limiter: TokenBucket, stats: LineStats, events: DeliveryEvents) -> None:
         self._limiter = limiter
         self._stats = stats
-        self._on_applied = on_applied
-        self._on_failed = on_failed
+        self._events = events
         self._link: ShardLink | None = None
         self.has_written = False
 
@@ -52,7 +51,7 @@ class Delivery:
             client_name=client_name,
             policy=policy,
             on_confirmed=self._on_confirmed,
-            on_failed=self._on_failed,
+            on_failed=self._events.on_failed,
         )
 
     @property
@@ -66,11 +65,6 @@ class Delivery:
         """Monotonic time when the oldest unconfirmed bytes were received; None if there are none."""
         return None if self._link is None else self._link.oldest_received_seconds
 
-    @property
-    def keys_skipped(self) -> int:
-        """Snapshot keys that the target kept under the `skip` policy."""
-        return 0 if self._link is None else self._link.replies_skipped
-
     async def send(self, block: Block, received_seconds: float) -> None:
         """Send one block when the limit and the window allow it.
 
@@ -78,17 +72,34 @@ class Delivery:
         Raises the error that ended the target's link.
         """
         block.received_seconds = received_seconds
-        await self._limiter.take(len(block.data))
-        if not self.link.has_room:
-            await self.link.wait_for_room()
+        link = self.link
+        piece_bytes = self._limiter.piece_bytes
+        if piece_bytes == 0 or len(block.data) <= piece_bytes:
+            await self._limiter.take(len(block.data))
+            if not link.has_room:
+                await link.wait_for_room()
+            self.has_written = True
+            link.send(block)
+            return
+        if not link.has_room:
+            await link.wait_for_room()
         self.has_written = True
-        self.link.send(block)
+        link.begin(block)
+        view = memoryview(block.data)
+        for at in range(0, len(view), piece_bytes):
+            piece = view[at : at + piece_bytes]
+            await self._limiter.take(len(piece))
+            link.write(piece)
 
-    async def send_own(self, command: bytes) -> None:
-        """One command of ours (the checkpoint, in database 0), and its answer."""
-        self.has_written = True
-        self.link.send(Block(data=encode("SELECT", 0) + command, replies=2))
+    async def send_own(self, block: Block) -> None:
+        """Commands of ours (the checkpoint, in database 0), and their answers."""
+        self.link.send(block)
         await self.link.drain()
+
+    @property
+    def unconfirmed(self) -> list[Block]:
+        """Blocks sent or begun that the target has not confirmed."""
+        return [] if self._link is None else self._link.unconfirmed
 
     def note_offset(self, offset: int, db: int) -> None:
         """The stream moved on without a command to send: confirmed behind the blocks in flight."""
@@ -99,6 +110,11 @@ class Delivery:
         """See ShardLink."""
         if self._link is not None:
             self._link.check_silence()
+
+    def raise_error(self) -> None:
+        """Raise the error that ended the target's link, if one has."""
+        if self._link is not None and self._link.error is not None:
+            raise self._link.error
 
     async def drain(self) -> None:
         """Wait until everything sent is confirmed."""
@@ -113,10 +129,11 @@ class Delivery:
         stats = self._stats
         stats.keys_applied += block.keys
         stats.bytes_applied += len(block.data)
+        stats.keys_skipped += block.skipped
         if block.offset < 0:
             return
         stats.commands_applied += block.commands
         stats.applied_offset = block.offset
         if block.commands:
             stats.apply_lag.add(time.monotonic() - block.received_seconds, block.commands)
-        self._on_applied(block.offset)
+        self._events.on_applied(block.offset)

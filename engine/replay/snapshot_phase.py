@@ -3,53 +3,120 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from enum import Enum, auto
 
+from engine.codec.block import Block
+from engine.codec.command_text import encode
+from engine.codec.key_recorder import KeyRecorder
 from engine.codec.plan import SnapshotPlan
 from engine.codec.snapshot import SnapshotTranscoder
-from engine.errors import CorruptRdb
+from engine.errors import CorruptRdb, EngineError
 from engine.replay.delivery import Delivery
-from engine.spool.memory import Chunk, MemorySpool, Section
+from engine.replay.margin import horizon_ms
+from engine.spool.chunk import Chunk, Section
+from engine.spool.spool import Spool
 from engine.stats import LineStats
 
 
-async def apply_snapshot(
-    spool: MemorySpool, delivery: Delivery, plan: SnapshotPlan, stats: LineStats
-) -> bool:
-    """Apply the RDB at the head of the spool; True when the target has confirmed all of it.
+class SnapshotEnd(Enum):
+    """How a stay in the snapshot phase ended, when no error ended it."""
 
-    False if the spool ended first (a graceful stop). The stream's chunks behind it stay in the spool.
+    APPLIED = auto()  # the target has confirmed all of it
+    STOPPED = auto()
+    REPLACED = auto()  # the source has begun another snapshot
 
-    Raises:
-        CorruptRdb, UnsupportedByTarget, and what ended either link.
+
+class SnapshotPhase:
+    """One snapshot, over as many stays at the target as it takes.
+
+    generation: the spool's number of this snapshot. target_run_id: the process that has what was confirmed; a
+    connection lost to it costs only what was on its way, which is sent again (RESTORE … REPLACE).
     """
-    transcoder = SnapshotTranscoder(plan)
-    while not transcoder.is_finished:
-        chunk = await _next_chunk(spool)
-        if chunk is None:
-            return False
+
+    def __init__(
+        self,
+        spool: Spool,
+        plan: SnapshotPlan,
+        stats: LineStats,
+        *,
+        generation: int,
+        target_run_id: str,
+        is_stopping: Callable[[], bool],
+        recorder: KeyRecorder | None,
+    ) -> None:
+        self._spool = spool
+        self._stats = stats
+        self._is_stopping = is_stopping
+        self._generation = generation
+        self._to_send_again: list[Block] = []
+        self._current: Block | None = None
+        self.target_run_id = target_run_id
+        self.transcoder = SnapshotTranscoder(plan)
+        self.transcoder.recorder = recorder
+
+    async def run(self, delivery: Delivery) -> SnapshotEnd:
+        """Apply the rest of the RDB.
+
+        Raises:
+            CorruptRdb, UnsupportedByTarget, and what ended the target's link; after the latter it may be run again
+            with another delivery to the same process.
+        """
+        try:
+            end = await self._run(delivery)
+            # Whatever comes next on this connection counts on database 0.
+            await delivery.send_own(Block(data=encode("SELECT", 0), replies=1))
+            return end  # noqa: TRY300 - sending it may fail like the rest
+        except EngineError:
+            self._to_send_again = [it for it in delivery.unconfirmed if it.replies]
+            if self._current is not None and self._current not in self._to_send_again:
+                self._to_send_again.append(self._current)
+            raise
+
+    async def _run(self, delivery: Delivery) -> SnapshotEnd:
+        for block in self._to_send_again:
+            block.skipped = 0
+            await delivery.send(block, time.monotonic())
+        self._to_send_again = []
+        self._current = None
+        transcoder, stats = self.transcoder, self._stats
+        while not transcoder.is_finished:
+            if self._is_stopping():
+                return SnapshotEnd.STOPPED
+            delivery.raise_error()
+            await self._send_blocks(delivery, self._spool.is_empty)
+            if transcoder.is_finished:
+                break
+            if self._spool.first_generation != self._generation:
+                return SnapshotEnd.REPLACED
+            chunk = self._spool.get_now()
+            if chunk is None:
+                if not await self._spool.wait():
+                    return SnapshotEnd.STOPPED
+                continue
+            self._take(chunk)
+            await self._send_blocks(delivery, False)
+            stats.snapshot_bytes_read = transcoder.bytes_read
+            stats.keys_expected = transcoder.keys_expected
+        await self._send_blocks(delivery, True)
+        if transcoder.bytes_left_over:
+            raise CorruptRdb(
+                f"{transcoder.bytes_left_over} bytes lie between the snapshot's end and the stream",
+                offset=transcoder.bytes_read,
+            )
+        await delivery.drain()
+        stats.not_carried = dict(transcoder.not_carried)
+        return SnapshotEnd.APPLIED
+
+    def _take(self, chunk: Chunk) -> None:
         if chunk.section is Section.STREAM:
-            transcoder.finish()
-        transcoder.feed(chunk.data)
-        while (block := transcoder.next_block(spool.is_empty)) is not None:
-            await delivery.send(block, chunk.received_seconds)
-        stats.snapshot_bytes_read = transcoder.bytes_read
-        stats.keys_expected = transcoder.keys_expected
-    while (block := transcoder.next_block(True)) is not None:
-        await delivery.send(block, time.monotonic())
-    if transcoder.bytes_left_over:
-        raise CorruptRdb(
-            f"{transcoder.bytes_left_over} bytes lie between the snapshot's end and the stream",
-            offset=transcoder.bytes_read,
-        )
-    await delivery.drain()
-    stats.not_carried = dict(transcoder.not_carried)
-    return True
+            self.transcoder.finish()
+        self.transcoder.horizon_ms = horizon_ms()
+        self.transcoder.feed(chunk.data)
 
-
-async def _next_chunk(spool: MemorySpool) -> Chunk | None:
-    while True:
-        chunk = spool.get_now()
-        if chunk is not None:
-            return chunk
-        if not await spool.wait():
-            return None
+    async def _send_blocks(self, delivery: Delivery, flush: bool) -> None:
+        received_seconds = self._spool.oldest_received_seconds or time.monotonic()
+        while (block := self.transcoder.next_block(flush)) is not None:
+            self._current = block
+            await delivery.send(block, received_seconds)
+            self._current = None

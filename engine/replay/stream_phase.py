@@ -4,119 +4,165 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from enum import Enum, auto
 
+from engine.codec.block import Block
+from engine.codec.key_recorder import KeyRecorder
 from engine.codec.plan import StreamPlan
 from engine.codec.stream import StreamTranscoder
-from engine.replay.delivery import Delivery
-from engine.replay.late_expiry import KEYS_AT_ONCE, Correction, LateExpiry
-from engine.spool.memory import MemorySpool
+from engine.position import Position
+from engine.replay.margin import LAG_SECONDS, MARGIN_MS, horizon_ms
+from engine.replay.settling import Settling
+from engine.replay.target_session import TargetSession
+from engine.spool.spool import Spool
 
 # Blocks that are not full go out at once while fewer than this many are unanswered; then they fill up.
 PARTIAL_BLOCKS_INFLIGHT = 4
+# How often the checkpoint is written where the blocks do not carry it.
+CHECKPOINT_SECONDS = 1.0
+
+
+class StreamEnd(Enum):
+    """How a stay in the stream phase ended, when no error ended it."""
+
+    STOPPED = auto()
+    REPLACED = (
+        auto()
+    )  # the source has begun a snapshot: another history, or a place it no longer has
 
 
 class StreamPhase:
-    """Replays until `is_done` says so or the spool ends.
+    """Replays one stay at the target.
 
-    owed_expiries: keys that the line before this one could not give their true expiry any more.
-    getack_offset: stream offset behind the newest REPLCONF GETACK, -1 before the first. db: selected at the
-    source at the last offset taken.
+    is_done: whether to stop now. is_late: whether what comes from the source now may have waited there.
+    has_margin: whether expiries are put off while the target is behind.
     """
 
     def __init__(
         self,
-        spool: MemorySpool,
-        delivery: Delivery,
+        spool: Spool,
+        session: TargetSession,
         plan: StreamPlan,
         *,
         is_done: Callable[[], bool],
-        late_expiry: LateExpiry,
         is_late: Callable[[], bool],
-        owed_expiries: set[tuple[int, bytes]],
+        has_margin: bool,
+        settling: Callable[[StreamTranscoder], Settling],
+        recorder: KeyRecorder | None,
     ) -> None:
         self._spool = spool
-        self._delivery = delivery
-        self._transcoder = StreamTranscoder(plan)
-        self._transcoder.add_late_keys(owed_expiries)
+        self._session = session
+        self._delivery = session.delivery
+        self.replid = plan.replid
+        self._generation = self._chunk_generation = spool.first_generation
         self._is_done = is_done
-        self._late_expiry = late_expiry
         self._is_late = is_late
-        self._asked_keys: list[tuple[int, bytes]] = []
-        self._correction: Correction | None = None
+        self._has_margin = has_margin
+        self.transcoder = StreamTranscoder(plan)
+        self.transcoder.recorder = recorder
+        self._settling = settling(self.transcoder)
         self._received_seconds = time.monotonic()
+        self._checkpoint_at = time.monotonic()
 
     @property
-    def getack_offset(self) -> int:
-        """See the class."""
-        return self._transcoder.getack_offset
-
-    @property
-    def flushes(self) -> int:
-        """FLUSHALL and FLUSHDB passed on to the target."""
-        return self._transcoder.flushes
-
-    @property
-    def db(self) -> int:
-        """See the class."""
-        return self._transcoder.db
-
-    @property
-    def owes_corrections(self) -> bool:
-        """Whether keys are in the target with an expiry that is still to be put right (see late_expiry.py)."""
-        return bool(self._asked_keys or self._transcoder.late_keys)
-
-    @property
-    def owed_expiries(self) -> set[tuple[int, bytes]]:
-        """The keys concerned, (db, key) each."""
-        return self._transcoder.late_keys.union(self._asked_keys)
+    def is_owing(self) -> bool:
+        """Whether the target holds an expiry that is not the source's."""
+        return self._settling.is_owing
 
     @property
     def is_at_boundary(self) -> bool:
         """Whether everything taken has been sent: no transaction of the source is half read."""
-        return not self._transcoder.in_transaction
+        return not self.transcoder.in_transaction
 
-    async def run(self) -> None:
+    async def run(self) -> StreamEnd:
         """Replay; then send what is whole and wait until the target has confirmed it.
 
         Raises:
-            SourceProtocolError, and what ended either link.
+            SourceProtocolError, and what ended either side.
         """
+        try:
+            end = await self._run()
+            if self.is_at_boundary and end is StreamEnd.STOPPED:
+                await self._send_open_block()
+                await self._write_last_checkpoint()
+                self._note_offset()
+            await self._delivery.drain()
+        finally:
+            self._settling.save()
+            await self._settling.close()
+        return end
+
+    async def _run(self) -> StreamEnd:
         while not self._is_done():
-            if await self._apply_corrections():
+            self._delivery.raise_error()
+            if self._spool.first_generation != self._generation:
+                return StreamEnd.REPLACED
+            if await self._settle():
                 continue
             if await self._take_chunk() or await self._flush_partial():
                 continue
             self._note_offset()
             if self._is_done() or not await self._spool.wait():
                 break
-        if self.is_at_boundary:
-            await self._send_open_block()
-            self._note_offset()
-        await self._delivery.drain()
+        return StreamEnd.STOPPED
 
     async def _take_chunk(self) -> bool:
+        if self._spool.first_generation != self._generation:
+            return True  # it came while we waited for something else
         chunk = self._spool.get_now()
         if chunk is None:
             return False
-        transcoder = self._transcoder
+        transcoder = self.transcoder
         if not transcoder.has_open_block:
             self._received_seconds = chunk.received_seconds
+        if chunk.generation != self._chunk_generation:
+            # Another link; the history may go on under another id (PSYNC2).
+            self._chunk_generation = chunk.generation
+            self.replid = self._spool.replid_at(chunk.offset)
+            transcoder.set_replid(self.replid)
+        if self._has_margin:
+            age_seconds = time.monotonic() - chunk.received_seconds
+            if chunk.is_late or age_seconds > LAG_SECONDS:
+                transcoder.margin_ms, transcoder.horizon_ms = MARGIN_MS, horizon_ms()
+            else:
+                transcoder.margin_ms = 0
         transcoder.feed(chunk.data, chunk.received_ms, chunk.is_late)
         await self._send_full_blocks(chunk.received_seconds)
         return True
 
+    async def _send(self, block: Block, received_seconds: float) -> None:
+        self._session.serial = self.transcoder.serial
+        await self._delivery.send(block, received_seconds)
+        if not self._session.is_exactly_once:
+            now = time.monotonic()
+            if now - self._checkpoint_at >= CHECKPOINT_SECONDS:
+                self._checkpoint_at = now
+                await self._delivery.send(self._plain_checkpoint(block.offset, block.db), now)
+
+    async def _send_own(self, block: Block) -> None:
+        """A block that the session made behind everything the transcoder has given out."""
+        self.transcoder.serial = self._session.serial
+        await self._delivery.send(block, time.monotonic())
+
+    def _plain_checkpoint(self, offset: int, db: int) -> Block:
+        position = Position(self.replid, offset)
+        margin_since_ms = self.transcoder.margin_since_ms
+        return self._session.checkpoint_block(
+            self._session.stream_fields(position, db, margin_since_ms=margin_since_ms)
+        )
+
     async def _send_full_blocks(self, received_seconds: float) -> None:
-        while (block := self._transcoder.next_block(False)) is not None:
-            await self._delivery.send(block, self._received_seconds)
+        while (block := self.transcoder.next_block(False)) is not None:
+            await self._send(block, self._received_seconds)
             self._received_seconds = received_seconds
 
     async def _send_open_block(self) -> None:
-        block = self._transcoder.next_block(True)
+        block = self.transcoder.next_block(True)
         if block is not None:
-            await self._delivery.send(block, self._received_seconds)
+            await self._send(block, self._received_seconds)
 
     async def _flush_partial(self) -> bool:
-        transcoder = self._transcoder
+        transcoder = self.transcoder
         if not transcoder.has_open_block or transcoder.in_transaction:
             return False
         await self._delivery.link.wait_for_fewer(PARTIAL_BLOCKS_INFLIGHT)
@@ -124,38 +170,50 @@ class StreamPhase:
             await self._send_open_block()
         return True
 
-    async def _apply_corrections(self) -> bool:
-        """One step of giving late keys their true expiry; True if something was done.
+    async def _write_last_checkpoint(self) -> None:
+        """Offsets also move by PING and GETACK: so that a stop loses none of them."""
+        transcoder = self.transcoder
+        if not self._session.is_exactly_once:
+            await self._send_own(self._plain_checkpoint(transcoder.offset, transcoder.db))
+        elif transcoder.offset != transcoder.block_offset:
+            await self._send(transcoder.checkpoint_block(), time.monotonic())
 
-        First the source is asked, then the stream goes on up to the offset of the answer and no further, then
-        the correction goes out, then the rest.
-        """
-        transcoder = self._transcoder
-        correction = self._correction
-        if correction is None:
-            if not transcoder.late_keys or self._is_late() or not self.is_at_boundary:
+    @property
+    def _is_caught_up(self) -> bool:
+        oldest = self._spool.oldest_received_seconds
+        is_prompt = oldest is None or time.monotonic() - oldest <= LAG_SECONDS
+        return is_prompt and not self._is_late()
+
+    async def _settle(self) -> bool:
+        """One step of giving expiries their true time; True if something was done."""
+        transcoder, settling = self.transcoder, self._settling
+        if settling.correction is None:
+            if not self.is_at_boundary or not self._is_caught_up:
                 return False
-            self._asked_keys = transcoder.take_late_keys(KEYS_AT_ONCE)
-            self._correction = await self._late_expiry.ask(self._asked_keys)
-            if self._correction is None:  # the source does not say: these stay as they are
-                self._asked_keys = []
-                transcoder.release_late_keys()
-                return False
-            transcoder.pause_at = self._correction.offset
-            return True
-        if transcoder.offset < correction.offset or not self.is_at_boundary:
+            if settling.is_owing:
+                return await settling.ask()
+            if transcoder.margin_since_ms:
+                await self._say_settled()
+                return True
+            return False
+        if not settling.is_due() or not self.is_at_boundary:
             return False
         await self._send_open_block()
-        await self._delivery.send(correction.block, time.monotonic())
+        await self._send_own(self._session.guarded(settling.correction.commands))
         await self._delivery.drain()  # not sent again by anyone: owed until the target has it
-        self._correction = None
-        self._asked_keys = []
-        transcoder.pause_at = -1
-        transcoder.release_late_keys()
+        settling.done()
         await self._send_full_blocks(time.monotonic())
         return True
 
+    async def _say_settled(self) -> None:
+        """All expiries are true; a checkpoint says so even if the stream is quiet."""
+        self.transcoder.margin_since_ms = 0
+        if self.transcoder.has_open_block:
+            await self._send_open_block()
+        elif self._session.is_exactly_once:
+            await self._send(self.transcoder.checkpoint_block(), time.monotonic())
+
     def _note_offset(self) -> None:
         """Offsets also move by PING and GETACK."""
-        if not self._transcoder.has_open_block and self.is_at_boundary:
-            self._delivery.note_offset(self._transcoder.offset, self._transcoder.db)
+        if not self.transcoder.has_open_block and self.is_at_boundary:
+            self._delivery.note_offset(self.transcoder.offset, self.transcoder.db)

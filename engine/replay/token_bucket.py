@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 
 BURST_SECONDS = 0.05
+PIECE_SECONDS = 0.02  # more is written in pieces of so much
+LEAST_PIECE_BYTES = 8 * 1024
 
 
 class TokenBucket:
@@ -34,6 +36,11 @@ class TokenBucket:
     def bytes_per_second(self) -> int | None:
         """The limit in force."""
         return self._rate
+
+    @property
+    def piece_bytes(self) -> int:
+        """How much to take at once so that the flow is even; 0: any amount."""
+        return 0 if self._rate is None else max(int(self._rate * PIECE_SECONDS), LEAST_PIECE_BYTES)
 
     def set_rate(self, bytes_per_second: int | None) -> None:
         """Change the limit; who waits now waits by the new rate."""

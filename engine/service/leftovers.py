@@ -9,7 +9,7 @@ from pathlib import Path
 import structlog
 from redis.exceptions import RedisError
 
-from engine.checkpoint.checkpoint import checkpoint_key
+from engine.checkpoint.catalog import remove_of_task
 from engine.control_client import control_client, raise_if_cancelled
 from engine.endpoint import Endpoint
 
@@ -25,7 +25,7 @@ async def remove_leftovers(target: Endpoint | None, engine_task_id: str, folder:
         return
     client = control_client(target, timeout_seconds=TIMEOUT_SECONDS)
     try:
-        await client.delete(checkpoint_key(engine_task_id, "0"))
+        await remove_of_task(client, engine_task_id)
     except (RedisError, OSError) as error:
         raise_if_cancelled()
         log.warning(
@@ -33,7 +33,7 @@ async def remove_leftovers(target: Endpoint | None, engine_task_id: str, folder:
             task=engine_task_id,
             target=target.address,
             error=str(error),
-            remedy="remove it by hand when the target is back; see OPERATIONS, Clean up",
+            remedy="remove it by hand when the target is back; redis-ferry tasks forget",
         )
     finally:
         await client.aclose()

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 
 import structlog
 
+from engine.background import end_tasks
 from engine.errors import EngineError
 from engine.service.figures import Figures, Gauge
 from engine.settings import ResumeMode, TaskSettings
-from engine.supervision.background import CANCEL_AGAIN_SECONDS, Background
 from engine.supervision.recovery import Decision, after_error, delay_seconds
 from engine.supervision.states import FINAL_STATES, TaskState
 from engine.supervision.status import TaskStatus
@@ -113,10 +113,7 @@ class Run:
         await asyncio.wait({self._future}, timeout=self.settings.stop_timeout_seconds)
         if not self._future.done():
             log.warning("stop.timed_out", timeout_seconds=self.settings.stop_timeout_seconds)
-        while not self._future.done():
-            # Again and again: a cancellation can get lost on its way (see supervision/background.py).
-            self._future.cancel()
-            await asyncio.wait({self._future}, timeout=CANCEL_AGAIN_SECONDS)
+            await end_tasks(self._future)
 
     async def wait(self) -> None:
         """Wait for the end, however it comes."""
@@ -127,8 +124,7 @@ class Run:
 
     async def _drive(self) -> None:
         structlog.contextvars.bind_contextvars(task=self._task_id)
-        looking = Background(_note_failed_look)
-        looking.start(self._look_regularly(), name=f"figures {self._task_id}")
+        looking = asyncio.create_task(self._look_regularly(), name=f"figures {self._task_id}")
         state, error = TaskState.STOPPED, None
         try:
             state, error = await self._migrate()
@@ -136,7 +132,7 @@ class Run:
             if not self._stopping.is_set():
                 raise
         finally:
-            await looking.end()
+            await end_tasks(looking)
             with contextlib.suppress(Exception):
                 await self._look(is_migrating=False)
             await self._gauge.close()
@@ -193,7 +189,7 @@ class Run:
     def _halt(self) -> None:
         task = self._task
         if task is not None and self._halt_reason is None:
-            self._halt_reason = "the link was lost" if task.error is None else str(task.error)
+            self._halt_reason = task.status().error or "the link was lost"
             task.request_stop()
 
     async def _look_regularly(self) -> None:
@@ -209,7 +205,3 @@ class Run:
         if status is not None:
             self._figures = await self._gauge.look(status, is_migrating=is_migrating)
             self._on_figures(self._figures)
-
-
-def _note_failed_look(error: BaseException) -> None:
-    log.error("figures.failed", error=repr(error))

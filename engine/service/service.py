@@ -11,6 +11,9 @@ import structlog
 
 from engine.endpoint import Role
 from engine.errors import ConfigError
+from engine.preflight.findings import Finding
+from engine.preflight.gather import gather_facts
+from engine.preflight.judge import judge
 from engine.service.backups import find_backup
 from engine.service.catalog import Catalog
 from engine.service.exchange import ExchangeHook
@@ -242,6 +245,11 @@ class MigrationService:
         self.catalog.get(project_id, task_id)
         await self.journal.flush()
         return await self._store.logs(task_id, level=level, offset=offset, limit=limit)
+
+    async def preflight(self, project_id: str, task_id: str) -> list[Finding]:
+        """Look at both servers of a configured task, as at its start; changes nothing."""
+        settings = self.workers.settings_of(self.catalog.get(project_id, task_id))
+        return judge(await gather_facts(settings, sample_seconds=0))
 
     async def job(self, project_id: str, job_id: str) -> JobRecord:
         """One job."""

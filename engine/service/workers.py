@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import structlog
 
 from engine.endpoint import Endpoint
-from engine.errors import ConfigError, EngineError
+from engine.errors import EngineError
+from engine.preflight.gate import refuse_or_warn
 from engine.service.backup_source import BackupSource
 from engine.service.backups import find_backup
 from engine.service.catalog import Catalog
 from engine.service.figures import Figures
 from engine.service.journal import Journal
 from engine.service.record import MigrationMethod, MigrationType, TaskRecord
-from engine.service.refusals import Refusal
+from engine.service.refusals import Refusal, StateForbids
 from engine.service.run import Run, RunEnd
 from engine.service.sides import Sides
 from engine.service.wire_status import WORKING, WireStatus, project
@@ -67,7 +69,7 @@ class Workers:
             return
         task_id = record.task_id
         try:
-            settings, prepare = self._settings_of(record)
+            settings, prepare = self._settings_and_preparation(record)
         except (EngineError, Refusal) as error:
             reason = str(error) if isinstance(error, EngineError) else error.reason
             self._fail(task_id, reason)
@@ -124,32 +126,44 @@ class Workers:
 
     # ---- from a record to the engine
 
-    def _settings_of(self, record: TaskRecord) -> tuple[TaskSettings, Any]:
+    def settings_of(self, record: TaskRecord) -> TaskSettings:
+        """The engine's settings of a configured online task.
+
+        Raises:
+            StateForbids: it is not configured, or an import. ConfigError: as of Sides.endpoint.
+        """
+        if record.source is None:
+            raise StateForbids(record.status, "only a configured online task has two servers")
+        return self._settings(record, self._sides.endpoint(record.source))
+
+    def _settings_and_preparation(
+        self, record: TaskRecord
+    ) -> tuple[TaskSettings, Callable[[], Awaitable[None]] | None]:
+        """The engine's settings, and what is to be done before it starts."""
+        if record.backup_files is not None:
+            backup = BackupSource(find_backup(self.settings.backup_dir, record.backup_files))
+            self._backups[record.task_id] = backup
+            return self._settings(record, backup.endpoint), backup.start
+        settings = self.settings_of(record)
+        # What was at work before has been looked at then; a server may be away for the moment.
+        return settings, None if record.has_run else partial(refuse_or_warn, settings)
+
+    def _settings(self, record: TaskRecord, source: Endpoint) -> TaskSettings:
         assert record.target is not None
-        folder = self.settings.folder_of(record.engine_task_id)
         is_incremental = record.migration_method is MigrationMethod.INCREMENTAL
         is_import = record.migration_type is MigrationType.BACKUP_IMPORT
         limit_mb = record.bandwidth_limit_mb if is_incremental else None
-        source, prepare = self._source_of(record)
-        settings = TaskSettings(
+        return TaskSettings(
             task_id=record.engine_task_id,
             source=source,
             target=self._sides.endpoint(record.target),
             method=Method.INCREMENTAL if is_incremental and not is_import else Method.FULL,
             bandwidth_limit_bytes_per_second=None if limit_mb is None else limit_mb * MIB,
             resume_mode=record.resume_mode,
-            spool=replace(self.settings.spool, directory=folder),
+            spool=replace(
+                self.settings.spool, directory=self.settings.folder_of(record.engine_task_id)
+            ),
         )
-        return settings, prepare
-
-    def _source_of(self, record: TaskRecord) -> tuple[Endpoint, Any]:
-        if record.source is not None:
-            return self._sides.endpoint(record.source), None
-        if record.backup_files is None:
-            raise ConfigError("the task has no source")
-        backup = BackupSource(find_backup(self.settings.backup_dir, record.backup_files))
-        self._backups[record.task_id] = backup
-        return backup.endpoint, backup.start
 
     # ---- from the engine to the record
 

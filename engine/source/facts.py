@@ -40,6 +40,10 @@ class SourceFacts:
     offset: int
     is_cluster: bool
     clock_offset_ms: int = 0
+    repl_timeout_seconds: int = 0  # 0 where CONFIG GET is not permitted
+    run_id: str = ""
+    replid: str = ""
+    is_silent: bool = False  # INFO is not permitted
 
 
 class SourceWatch:
@@ -49,10 +53,8 @@ class SourceWatch:
         self._endpoint = endpoint
         self._client: Redis = control_client(endpoint, timeout_seconds=timeout_seconds)
 
-    async def __aenter__(self) -> SourceWatch:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
+    async def close(self) -> None:
+        """Close the connection."""
         with contextlib.suppress(RedisError, OSError):
             await self._client.aclose()
 
@@ -83,14 +85,18 @@ class SourceWatch:
         except (RedisError, OSError) as error:
             raise_if_cancelled()
             log.debug("source.info_failed", error=str(error))
-            return SourceFacts("", -1, is_cluster=False)
+            return SourceFacts("", -1, is_cluster=False, is_silent=True)
         raise_if_cancelled()
         clock_offset_ms = await self._ask_clock() if with_clock else 0
+        repl_timeout_seconds = await self._ask_repl_timeout() if with_clock else 0
         return SourceFacts(
             clock_offset_ms=clock_offset_ms,
+            repl_timeout_seconds=repl_timeout_seconds,
             version=str(info.get("valkey_version") or info.get("redis_version", "")),
             offset=int(info.get("master_repl_offset", -1)),
             is_cluster=bool(info.get("cluster_enabled")),
+            run_id=str(info.get("run_id", "")),
+            replid=str(info.get("master_replid", "")),
         )
 
     async def ask_offset(self) -> int:
@@ -112,3 +118,13 @@ class SourceWatch:
             raise_if_cancelled()
             return 0
         return round(seconds * 1000 + microseconds / 1000 - (before + time.time()) * 500)
+
+    async def _ask_repl_timeout(self) -> int:
+        try:
+            answer = await self._client.config_get("repl-timeout")
+        except (RedisError, OSError, ValueError):
+            raise_if_cancelled()
+            return 0
+        raise_if_cancelled()
+        text = str(answer.get("repl-timeout", ""))
+        return int(text) if text.isdigit() else 0

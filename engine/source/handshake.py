@@ -58,24 +58,34 @@ class _Step(Enum):
 
 _NOT_READY = ("LOADING", "NOMASTERLINK", "MASTERDOWN", "TRYAGAIN", "BUSY")
 _AUTH = ("NOAUTH", "WRONGPASS", "NOPERM")
-_AUTH_BEFORE_CODES = ("operation not permitted", "invalid password", "Client sent AUTH")
+_AUTH_BEFORE_CODES = ("operation not permitted", "invalid password")
+# Before 6.0, and since (config.c knows no password, acl.c says so).
+_NO_PASSWORD_SET = ("Client sent AUTH, but no password is set", "without any password configured")
+_NOT_READY_HINTS = {
+    "LOADING": "it is loading its data: wait until it is up",
+    "NOMASTERLINK": "it is a replica without a link to its primary: repair that, or use the primary's address",
+    "MASTERDOWN": "it is a replica without a link to its primary: repair that, or use the primary's address",
+    "BUSY": "a script holds it: wait for the script's end, or SCRIPT KILL",
+}
 
 
 class Handshake:
     """One handshake: send `start()`, then for every line received send what `receive_line` returns.
 
-    resume_from: position to continue from, None for a full resync.
+    address: the source's, for errors. resume_from: position to continue from, None for a full resync.
     """
 
     def __init__(
         self,
         *,
+        address: str,
         username: str | None,
         password: str | None,
         listening_port: int,
         ip_address: str | None,
         resume_from: Position | None,
     ) -> None:
+        self._source = f"the source {address}"
         self._username = username
         self._password = password
         self._port = listening_port
@@ -151,10 +161,14 @@ class Handshake:
 
     def _receive_error(self, text: str) -> bytes:
         code = text.split(" ", 1)[0]
-        if code in _AUTH or any(words in text for words in _AUTH_BEFORE_CODES):
+        if code in _AUTH or any(
+            words in text for words in (*_AUTH_BEFORE_CODES, *_NO_PASSWORD_SET)
+        ):
             raise self._auth_error(text)
         if code in _NOT_READY:
-            raise SourceNotReady(f"the source is not ready: {text}")
+            raise SourceNotReady(
+                f"{self._source} is not ready: {text}", hint=_NOT_READY_HINTS.get(code, "")
+            )
         if self._step in (_Step.PORT, _Step.ADDRESS, _Step.CAPA, _Step.VERSION):
             return self._after(self._step)  # an option this source does not know
         if self._step is _Step.PSYNC:
@@ -165,7 +179,7 @@ class Handshake:
 
     def _refused(self, text: str) -> SourceError:
         return SourceRefused(
-            f"the source refused {self._step.name}: {text}",
+            f"{self._source} refused {self._step.name}: {text}",
             hint="the source must allow PSYNC and REPLCONF (managed services often rename or close them)",
         )
 
@@ -173,16 +187,21 @@ class Handshake:
         who = f"user {self._username!r}" if self._username else "the default user"
         if text.startswith(("NOAUTH", "ERR operation not permitted")):
             return SourceAuthError(
-                "the source asks for a password and none was given",
+                f"{self._source} asks for a password and none was given",
                 hint="put it in the URL, in REDIS_FERRY_SOURCE_PASSWORD or in --source-password-file",
+            )
+        if any(words in text for words in _NO_PASSWORD_SET):
+            return SourceAuthError(
+                f"{self._source} has no password, and one was given for {who}: {text}",
+                hint="leave the password out, or give the user that it belongs to (redis://user@…)",
             )
         if text.startswith("NOPERM"):
             return SourceAuthError(
-                f"the source does not permit {self._step.name} to {who}: {text}",
+                f"{self._source} does not permit {self._step.name} to {who}: {text}",
                 hint="grant it: ACL SETUSER <user> +ping +replconf +psync +sync +info",
             )
         return SourceAuthError(
-            f"the source refused the credentials of {who}: {text}",
+            f"{self._source} refused the credentials of {who}: {text}",
             hint="check user and password; try them with redis-cli",
         )
 
@@ -196,6 +215,6 @@ class Handshake:
 
     def _unexpected(self, text: str) -> SourceError:
         return SourceProtocolError(
-            f"the source answered {self._step.name} with {text[:120]!r}",
+            f"{self._source} answered {self._step.name} with {text[:120]!r}",
             hint="is the address that of a Redis server?",
         )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
+from collections.abc import Callable
 from typing import cast
 
 import structlog
@@ -28,57 +29,70 @@ from engine.position import Position
 from engine.settings import SourceSettings
 from engine.source.handshake import FullResync, Handshake, PartialResync, Verdict
 from engine.source.rdb_framing import RdbFraming
-from engine.spool.memory import Chunk, MemorySpool, Section
+from engine.spool.chunk import Section
+from engine.spool.spool import Spool
 
 log = structlog.get_logger("engine.source")
 
 MAX_LINE_BYTES = 64 * 1024
-# Bytes that may have waited longer in this machine's socket buffer count as late (see late_expiry.py).
+# Bytes that may have waited longer in this machine's socket buffer count as late (see replay/settlement.py).
 LATE_SECONDS = 0.02
 
 
 class ReplicaLink(asyncio.Protocol):
-    """One replication connection.
+    """One replication connection, filling a spool that outlives it.
 
     read_offset: stream offset of the last byte received. framing: the RDB on its way, None in a partial
-    resync. Everything received goes to `spool`, which the caller drains. is_late: what comes now may have
-    waited at the source (behind the snapshot, while we did not read); `note_source_offset` ends it.
+    resync. is_late: what comes now may have waited at the source (behind the snapshot, through a lost connection,
+    while we did not read); `note_source_offset` ends it. ended: done with the error that ended the link.
     """
 
-    def __init__(self, endpoint: Endpoint, settings: SourceSettings, *, memory_bytes: int) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        settings: SourceSettings,
+        spool: Spool,
+        on_verdict: Callable[[Verdict], None],
+    ) -> None:
         self._endpoint = endpoint
         self._settings = settings
+        self._spool = spool
+        self._on_verdict = on_verdict
         self._transport: asyncio.Transport | None = None
         self._handshake: Handshake | None = None
+        self._resume_from: Position | None = None
         self._lines = b""
         self._is_stopped = False
         self._heard_at = time.monotonic()
         self._verdict: asyncio.Future[Verdict] | None = None
+        self.ended: asyncio.Future[EngineError] = asyncio.get_running_loop().create_future()
         self.framing: RdbFraming | None = None
         self.is_late = True
         self._delay_seconds = 0.0
         self.acknowledges = True  # not with a source older than PSYNC
         self.read_offset = 0
         self.received_bytes = 0
-        self.spool = MemorySpool(
-            memory_bytes=memory_bytes, pause=self._pause_reading, resume=self._resume_reading
-        )
 
     @classmethod
     async def open(
         cls,
         endpoint: Endpoint,
         settings: SourceSettings,
+        spool: Spool,
         *,
-        memory_bytes: int,
         resume_from: Position | None,
+        on_verdict: Callable[[Verdict], None],
     ) -> tuple[ReplicaLink, Verdict]:
         """Connect, shake hands, and return the link with the source's verdict.
+
+        With the verdict the spool is made ready for what follows: emptied for a snapshot, or going on where
+        it ends for a stream. on_verdict is called then and there, before a byte of it comes.
 
         Raises:
             SourceUnreachable, SourceAuthError, SourceRefused, SourceNotReady, SourceProtocolError.
         """
-        link = cls(endpoint, settings, memory_bytes=memory_bytes)
+        link = cls(endpoint, settings, spool, on_verdict)
+        link._resume_from = resume_from
         try:
             await open_connection(
                 endpoint, lambda: link, timeout_seconds=settings.connect_timeout_seconds
@@ -105,6 +119,7 @@ class ReplicaLink(asyncio.Protocol):
         local = self._transport.get_extra_info("sockname")
         is_tcp = isinstance(local, tuple) and len(local) >= 2
         handshake = Handshake(
+            address=self._endpoint.address,
             username=self._endpoint.username,
             password=self._endpoint.password,
             listening_port=local[1] if is_tcp else 0,
@@ -148,8 +163,10 @@ class ReplicaLink(asyncio.Protocol):
         self._pause_reading()
 
     def close(self) -> None:
-        """Close the connection; the spool ends without an error."""
-        self.spool.end()
+        """Close the connection. What comes now is dropped, and `ended` says nothing about it."""
+        self._is_stopped = True
+        if not self.ended.done():
+            self.ended.cancel()
         if self._transport is not None:
             self._transport.abort()
 
@@ -187,8 +204,10 @@ class ReplicaLink(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take one read: handshake lines first, then the RDB and the stream."""
+        if self.ended.done():
+            return
         heard_at, self._heard_at = self._heard_at, time.monotonic()
-        self._delay_seconds = self.spool.delay_bound_seconds(self._heard_at, heard_at)
+        self._delay_seconds = self._spool.delay_bound_seconds(self._heard_at, heard_at)
         self.received_bytes += len(data)
         try:
             if self._handshake is not None:
@@ -199,7 +218,7 @@ class ReplicaLink(asyncio.Protocol):
             self.fail(error)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End the link; the spool hands the error on behind what it holds."""
+        """End the link."""
         why = str(exc) if exc is not None else "the source closed it"
         if self._handshake is not None and not self.received_bytes:
             # Not a word: a port that speaks TLS, or asks for a client certificate, does this.
@@ -218,10 +237,11 @@ class ReplicaLink(asyncio.Protocol):
         )
 
     def fail(self, error: EngineError) -> None:
-        """End the link with `error`; the spool hands it on behind what it holds."""
+        """End the link with `error`."""
         if self._verdict is not None and not self._verdict.done():
             self._verdict.set_exception(error)
-        self.spool.end(error)
+        if not self.ended.done():
+            self.ended.set_result(error)
         if self._transport is not None:
             self._transport.abort()
 
@@ -252,10 +272,15 @@ class ReplicaLink(asyncio.Protocol):
             self.framing = RdbFraming()
             self.read_offset = verdict.position.offset
             self.acknowledges = bool(verdict.position.replid)
-
-    def start_stream_at(self, offset: int) -> None:
-        """After a partial resync: the stream's first byte is the one behind `offset`."""
-        self.read_offset += offset
+            self._spool.begin_snapshot(verdict.position)
+        else:
+            assert self._resume_from is not None
+            self.read_offset = self._resume_from.offset
+            self._spool.begin_stream(
+                Position(verdict.replid, self.read_offset), asked=self._resume_from
+            )
+        self._on_verdict(verdict)
+        self._spool.attach(self._pause_reading, self._resume_reading)
 
     def _receive_payload(self, data: bytes) -> None:
         now = self._heard_at
@@ -264,16 +289,22 @@ class ReplicaLink(asyncio.Protocol):
         if framing is not None and not framing.is_complete:
             rdb, data = framing.feed(data)
             if rdb:
-                self.spool.put(Chunk(Section.SNAPSHOT, rdb, now, now_ms))
+                self._spool.put(Section.SNAPSHOT, rdb, received_seconds=now, received_ms=now_ms)
             if framing.is_complete:
                 if self.acknowledges:
                     # A diskless source starts the stream only after the first acknowledgement.
                     self.acknowledge(self.read_offset)
-                self.spool.put(Chunk(Section.STREAM, b"", now, now_ms))
+                self._spool.put(Section.STREAM, b"", received_seconds=now, received_ms=now_ms)
         if data:
             self.read_offset += len(data)
             is_late = self.is_late or self._delay_seconds > LATE_SECONDS
-            self.spool.put(Chunk(Section.STREAM, data, now, now_ms, is_late=is_late))
+            self._spool.put(
+                Section.STREAM,
+                data,
+                received_seconds=now,
+                received_ms=now_ms,
+                is_late=is_late,
+            )
 
 
 __all__ = ["FullResync", "PartialResync", "ReplicaLink", "Verdict"]

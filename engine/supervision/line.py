@@ -1,50 +1,60 @@
 """One line: source shard ─▶ spool ─▶ transcoders ─▶ limiter ─▶ target. Read this file first.
 
-A line runs once: it connects, takes the snapshot if it must, then the stream until it is told to stop. What
-happens after an error is the task's decision; a new line continues from the checkpoint that the old one left
-in the target.
+Two loops share the spool. The intake (engine/source/intake.py) keeps the link to the source up and fills it. Here the
+line stays at the target, one session after the other: it takes the line over, reads the checkpoint, goes back in the
+spool to what the target really has, and goes on from there with the snapshot or the stream.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
+import random
 import time
 from collections.abc import Callable
+from functools import partial
 
 import structlog
 
-from engine.checkpoint.checkpoint import checkpoint_key, snapshot_fields, stream_fields
-from engine.checkpoint.store import read_checkpoint
-from engine.codec.command_text import encode
-from engine.codec.plan import SnapshotPlan, StreamPlan
+from engine.background import end_tasks
+from engine.checkpoint.checkpoint import Checkpoint, checkpoint_key
+from engine.checkpoint.claim import LineClaim
 from engine.control_client import raise_if_cancelled
-from engine.errors import EngineError, InternalError, SourceLinkLost, SourceRefused
-from engine.position import Position
-from engine.replay.delivery import Delivery
-from engine.replay.late_expiry import LateExpiry
-from engine.replay.snapshot_phase import apply_snapshot
-from engine.replay.stream_phase import StreamPhase
+from engine.errors import (
+    EngineError,
+    LedgerError,
+    SourceRefused,
+    SpoolDamaged,
+    UnsupportedByTarget,
+)
+from engine.ledger.ledger import Ledger
+from engine.replay.brought import Brought
+from engine.replay.delivery import DeliveryEvents
+from engine.replay.target_session import TargetSession
 from engine.replay.token_bucket import TokenBucket
-from engine.settings import ConflictPolicy, Method, TaskSettings
-from engine.source.facts import SourceWatch
-from engine.source.handshake import FullResync
-from engine.source.replica_link import ReplicaLink
+from engine.settings import Method, TaskSettings
+from engine.source.handshake import Verdict
+from engine.source.intake import Intake, IntakeEvents
+from engine.spool.spool import Spool
 from engine.stats import LineStats
-from engine.supervision.background import Background
+from engine.supervision.phases import Phases
+from engine.supervision.recovery import Decision, after_error, delay_seconds
+from engine.supervision.same_server import refuse_same_server
 from engine.supervision.states import TaskState
-from engine.target.capabilities import Capabilities, probe_target
-from engine.target.replies import ReplyPolicy
+from engine.supervision.troubles import Side, Troubles, side_of
+from engine.target.capabilities import probe_target
 
 log = structlog.get_logger("engine.line")
 
+LINE = "0"
 BEAT_SECONDS = 1.0
 CORRECTION_SECONDS = 5.0  # half of what a graceful stop may take
 
 
 class Line:
-    """Runs one line of a task once. `stats` and `limiter` belong to the task and outlive the line.
+    """Runs one line of a task.
 
-    on_phase: called as the line enters the snapshot and the stream phase.
+    on_state: called with the state as it changes, and with what keeps the line from running (None: nothing).
     """
 
     def __init__(
@@ -53,28 +63,45 @@ class Line:
         *,
         stats: LineStats,
         limiter: TokenBucket,
-        on_phase: Callable[[TaskState], None],
+        on_state: Callable[[TaskState, str | None], None],
     ) -> None:
         self._settings = settings
         self._stats = stats
-        self._on_phase = on_phase
-        self._key = checkpoint_key(settings.task_id, "0")
-        self._delivery = Delivery(
-            limiter=limiter,
-            stats=stats,
-            on_applied=self._on_applied,
-            on_failed=self._on_target_failed,
+        self._limiter = limiter
+        self._on_state = on_state
+        self._key = checkpoint_key(settings.task_id, LINE)
+        self._connection_prefix = f"redis-ferry:{settings.task_id}:{LINE}:"
+        self._claim = LineClaim(
+            settings.target,
+            settings.target_link,
+            self._key,
+            connection_prefix=self._connection_prefix,
         )
-        self._link: ReplicaLink | None = None
-        self._stream: StreamPhase | None = None
-        self._background = Background(self._on_background_failed)
-        self._epoch = 0
-        self._source_clock_ms = 0
-        self._is_stopping = False
-        self._stop_deadline = 0.0
-        self._goal_offset: int | None = None
-        self._tells_offset = False
-        self._acknowledged_offset = -1
+        run_name = f"{os.getpid()}-{time.time_ns()}"
+        self._spool = Spool.recover(settings.spool, line=LINE, run_name=run_name)
+        self._intake = Intake(
+            settings.source,
+            settings.source_link,
+            self._spool,
+            stats,
+            IntakeEvents(
+                on_lost=self._on_source_lost,
+                on_verdict=self._on_verdict,
+                on_connected=self._on_source_connected,
+                on_given_up=self._spool.end,
+            ),
+        )
+        directory = settings.spool.directory
+        ledger = Ledger.open(None if directory is None else directory / f"ledger-{LINE}")
+        self._brought = Brought(ledger, settings, stats)
+        self._phases = Phases(settings, self._spool, self._intake, stats, self._brought)
+        self._troubles = Troubles()
+        self._state = TaskState.CONNECTING
+        self._session: TargetSession | None = None
+        self._rng = random.Random()  # noqa: S311 - jitter
+        self._has_run = False
+        self._wrote = False
+        self._stop = asyncio.Event()
         self.is_resumed = False
 
     # ---- what the task may ask at any time
@@ -82,45 +109,56 @@ class Line:
     def stop(self) -> None:
         """Finish what is in flight, keep the checkpoint, then `run` returns.
 
-        What waits in the spool is dropped: the source still has it. Only expiries that are still to be put
-        right get a moment more (see late_expiry.py).
+        Only expiries that are still to be put right get a moment more (see replay/settling.py).
         """
-        self._is_stopping = True
-        if self._owes_corrections:
-            self._stop_deadline = time.monotonic() + CORRECTION_SECONDS
-        elif self._link is not None:
-            self._link.stop_reading()
-            self._link.spool.discard()
+        self._stop.set()
+        if self._phases.is_owing and self._intake.tells_offset and not self._troubles:
+            self._phases.stop_at = time.monotonic() + CORRECTION_SECONDS
+        else:
+            self._phases.stop_at = time.monotonic()
+            self._intake.stop_reading()
+        self._spool.wake()
 
     @property
     def wrote_to_target(self) -> bool:
         """Whether anything was sent that changes the target."""
-        return self._delivery.has_written
+        return self._wrote or (self._session is not None and self._session.delivery.has_written)
+
+    @property
+    def is_owing(self) -> bool:
+        """Whether an expiry on the target is not yet that of the source."""
+        return self._phases.is_owing
 
     @property
     def spool_bytes(self) -> int:
-        """Bytes received and not yet transcoded."""
-        return 0 if self._link is None else self._link.spool.held_bytes
+        """Bytes received and not yet replayed."""
+        return self._spool.held_bytes
 
     @property
     def lag_seconds(self) -> float:
         """Age of the oldest bytes received that the target has not confirmed; 0.0 when there are none."""
-        oldest = self._delivery.oldest_received_seconds
-        if oldest is None and self._link is not None:
-            oldest = self._link.spool.oldest_received_seconds
+        oldest = None if self._session is None else self._session.delivery.oldest_received_seconds
+        if oldest is None and self._spool.held_bytes:
+            oldest = self._spool.oldest_received_seconds
         return 0.0 if oldest is None else max(0.0, time.monotonic() - oldest)
+
+    @property
+    def trouble(self) -> str | None:
+        """What keeps the line from running; None if nothing does."""
+        return self._troubles.text or self._spool.blocked
 
     def observe(self) -> None:
         """Bring the counters that others keep into `stats`."""
-        link, stats = self._link, self._stats
+        stats, link, spool = self._stats, self._intake.link, self._spool
         if link is not None:
             stats.read_offset = link.read_offset
             if link.framing is not None:
                 stats.snapshot_bytes_total = link.framing.total_bytes
             stats.source_offset = max(stats.source_offset, link.read_offset)
-        stats.keys_skipped = self._delivery.keys_skipped
-        if self._stream is not None:
-            stats.flushes = self._stream.flushes
+        stats.spool_disk_bytes = spool.disk_bytes
+        stats.spool_recovered_bytes = spool.recovered_bytes
+        stats.spool_spilled_bytes = spool.spilled_bytes
+        self._phases.observe()
 
     # ---- the run
 
@@ -128,260 +166,230 @@ class Line:
         """Migrate until done or stopped.
 
         Raises:
-            EngineError: whatever ended the line; both connections are closed.
+            EngineError: whatever ended the line; all connections are closed, the spool keeps what it holds.
         """
-        settings = self._settings
         try:
-            async with SourceWatch(
-                settings.source, timeout_seconds=settings.source_link.connect_timeout_seconds
-            ) as watch:
-                await self._run_with(watch)
+            await self._run()
         finally:
             self.observe()
-            self._delivery.close()
-            if self._link is not None:
-                self._link.close()
+            await self._intake.close()
+            await self._spool.close()
+            self._close_ledger()
 
-    async def _run_with(self, watch: SourceWatch) -> None:
+    async def _run(self) -> None:
+        while not self._stop.is_set():
+            self._show(TaskState.CONNECTING)
+            try:
+                await self._stay()
+                break
+            except EngineError as error:
+                raise_if_cancelled()
+                self._stats.errors += 1
+                if self._stop.is_set():
+                    log.warning("line.failed_while_stopping", error=str(error))
+                    break
+                seconds = self._note_trouble(error)
+                if seconds is None:
+                    raise
+                if isinstance(error, SpoolDamaged):
+                    self._spool.reopen()
+                await self._wait(seconds)
+        await self._end_spool()
+
+    def _close_ledger(self) -> None:
         try:
-            start = await self._connect_and_take_position(watch)
-            if start is not None and not self._is_stopping:
-                await self._follow_stream(watch, *start)
-        finally:
-            await self._background.end()
+            self._brought.close(is_complete=self._phases.is_complete)
+        except LedgerError as error:
+            log.warning("ledger.not_closed", error=str(error))
 
-    async def _connect_and_take_position(self, watch: SourceWatch) -> tuple[Position, int] | None:
-        """Connect both sides; return where the stream starts and its database.
+    async def _end_spool(self) -> None:
+        if self._phases.is_complete:
+            self._spool.delete()
+        else:
+            await self._spool.persist()
 
-        None if there is no stream to follow.
-        """
+    async def _stay(self) -> None:
+        """One session at the target, from taking the line over to its end."""
         settings = self._settings
-        facts = await watch.ask_first()
-        if facts.is_cluster:
-            raise SourceRefused(
-                f"the source {settings.source.address} is a cluster node, and this version migrates standalone servers",
-                hint="one node holds only its own slots; cluster sources need a later version",
-            )
-        self._tells_offset = facts.offset >= 0
-        capabilities = await probe_target(settings.target, settings.target_link)
-        prefix = f"redis-ferry:{settings.task_id}:0:"
-        checkpoint = await read_checkpoint(
-            settings.target,
-            settings.target_link,
-            self._key,
+        if not self._intake.is_started:
+            # First whether the target is one at all: nothing is asked of the source in vain.
+            await probe_target(settings.target, settings.target_link)
+            await self._start_intake(await self._claim.peek())
+        session = await TargetSession.open(
+            settings,
+            self._claim,
+            key=self._key,
+            connection_prefix=self._connection_prefix,
             known_epoch=self._stats.epoch,
-            connection_prefix=prefix,
+            ledger_id=self._brought.ledger_id,
+            accept=partial(refuse_same_server, self._intake.facts, settings.target),
+            limiter=self._limiter,
+            stats=self._stats,
+            events=DeliveryEvents(
+                on_applied=self._on_applied,
+                on_failed=self._on_target_failed,
+            ),
         )
-        raise_if_cancelled()
-        self._capabilities = capabilities
-        self._epoch = 1 if checkpoint is None else checkpoint.epoch + 1
-        resume_from = None
-        if checkpoint is not None and settings.method is Method.INCREMENTAL:
-            resume_from = checkpoint.position
-        await self._delivery.open(
-            settings.target,
-            settings.target_link,
-            client_name=f"{prefix}{self._epoch}",
-            policy=ReplyPolicy(skip_existing=settings.on_conflict is ConflictPolicy.SKIP),
-        )
-        self._link, verdict = await ReplicaLink.open(
-            settings.source,
-            settings.source_link,
-            memory_bytes=settings.spool.memory_bytes,
-            resume_from=resume_from,
-        )
+        self._session = session
+        self._stats.epoch = session.epoch
+        beating = asyncio.create_task(self._beat(session), name="beat")
+        try:
+            if self._troubles.clear(Side.TARGET):
+                self._stats.reconnects += 1
+                self._stats.target_reconnects += 1
+            self._log_connected(session)
+            if self._stop.is_set():
+                return
+            if not self._phases.goes_on_with_snapshot(session):
+                self._brought.take_over(session)
+            await self._take_position(session)
+            try:
+                await self._phases.run(session, self._enter)
+            except UnsupportedByTarget:
+                if not self.wrote_to_target and not session.had_checkpoint:
+                    await session.remove_checkpoint()  # nothing else of ours is there
+                raise
+            self._intake.acknowledge()
+        finally:
+            await end_tasks(beating)
+            self._wrote = self._wrote or session.delivery.has_written
+            session.close()
+
+    async def _start_intake(self, found: Checkpoint | None) -> None:
+        """Connect to the source: from where the spool of an earlier run ends, from the checkpoint, or anew."""
+        position = None
+        if found is not None and self._settings.method is Method.INCREMENTAL and not found.has_hole:
+            position = found.position
+        if position is not None and self._spool.covers(position):
+            log.info(
+                "spool.continues",
+                checkpoint=str(position),
+                spool_ends=str(self._spool.position),
+                bytes=self._spool.end_offset - position.offset,
+            )
+            position = self._spool.position
+        await self._intake.start(position)
+        if self._settings.exit_when_synced and self._intake.facts.is_silent:
+            raise SourceRefused(
+                "the source does not say how far it is, so there is no telling when the target has caught up",
+                hint="grant it: ACL SETUSER <user> +info, or leave out --exit-when-synced",
+            )
+
+    async def _take_position(self, session: TargetSession) -> None:
+        """Bring the spool to what the target has; where it can't, ask the source again."""
+        phases = self._phases
+        if phases.has_snapshot_to_apply:
+            if phases.has_begun_snapshot and not phases.goes_on_with_snapshot(session):
+                # What it has brought may be gone with the target's process.
+                await self._intake.start(None)
+            return
+        found = session.checkpoint
+        position = None if found is None or found.has_hole else found.position
+        if position is None or found is None:
+            self._warn_of_lost_position(session)
+            await self._intake.start(None)
+            return
+        if self._spool.covers(position):
+            skipped = position.offset - self._spool.start_offset
+        if self._spool.covers(position) and self._spool.rewind(position.offset):
+            self._stats.checkpoint_skipped_bytes += max(skipped, 0)
+        else:
+            await self._intake.start(position)
+        if not phases.has_snapshot_to_apply:
+            self.is_resumed = self.is_resumed or not phases.has_followed_stream
+            phases.resume(session, found, position)
+
+    def _warn_of_lost_position(self, session: TargetSession) -> None:
+        found = session.checkpoint
+        if found is not None and found.has_hole:
+            log.error(
+                "checkpoint.has_hole",
+                position=str(found.position),
+                means="the target refused a write and took a later one: a full resync follows",
+            )
+        else:
+            log.warning(
+                "target.checkpoint_gone",
+                means="the target was emptied or replaced, or its snapshot was cut: a full resync follows",
+            )
+
+    def _log_connected(self, session: TargetSession) -> None:
+        capabilities = session.capabilities
         log.info(
             "line.connected",
-            source=settings.source.address,
-            source_version=facts.version or "unknown",
-            target=settings.target.address,
+            source=self._settings.source.address,
+            source_version=self._intake.facts.version or "unknown",
+            target=self._settings.target.address,
             target_version=".".join(map(str, capabilities.version)),
             target_server=capabilities.server,
             target_rdb_version=capabilities.rdb_version,
-            source_clock_ms=facts.clock_offset_ms,
+            source_clock_ms=self._intake.facts.clock_offset_ms,
             target_clock_ms=capabilities.clock_offset_ms,
-        )
-        self._source_clock_ms = facts.clock_offset_ms
-        if self._is_stopping:
-            return None
-        self._background.start(self._beat(self._link), name="beat")
-        self._background.start(self._watch_source(watch, self._link), name="watch-source")
-        if isinstance(verdict, FullResync):
-            self._log_full_resync(verdict.position, resume_from)
-            self._stats.full_resyncs += 1
-            return await self._take_snapshot(verdict.position, capabilities)
-        assert resume_from is not None
-        assert checkpoint is not None
-        log.info("psync.partial_resync", asked=str(resume_from), replid=verdict.replid)
-        self._stats.partial_resyncs += 1
-        self._stats.snapshot_is_applied = True
-        self._stats.applied_offset = resume_from.offset
-        self.is_resumed = True
-        self._link.start_stream_at(resume_from.offset)
-        self._stats.epoch = self._epoch
-        await self._write_checkpoint(stream_fields(resume_from, checkpoint.db, self._epoch))
-        return Position(verdict.replid, resume_from.offset), checkpoint.db
-
-    def _log_full_resync(self, position: Position, resume_from: Position | None) -> None:
-        if resume_from is None:
-            log.info("psync.full_resync", position=str(position))
-            return
-        log.warning(
-            "psync.full_resync",
-            asked=str(resume_from),
-            source_has=str(position),
-            why="the source no longer has the history behind the checkpoint",
-            remains="keys deleted on the source since then stay on the target",
+            epoch=session.epoch,
         )
 
-    async def _take_snapshot(
-        self, position: Position, capabilities: Capabilities
-    ) -> tuple[Position, int] | None:
-        assert self._link is not None
-        settings, stats = self._settings, self._stats
-        self._on_phase(TaskState.SNAPSHOT)
-        stats.applied_offset = position.offset
-        stats.source_offset = position.offset  # maybe another history: the old offset says nothing
-        stats.keys_applied = 0
-        stats.owed_expiries = set()
-        stats.snapshot_is_applied = False
-        # From the first key on the old checkpoint would be a lie.
-        self._stats.epoch = self._epoch
-        await self._write_checkpoint(snapshot_fields(position.replid, self._epoch))
-        plan = SnapshotPlan(
-            target_rdb_version=capabilities.rdb_version,
-            redis_types=capabilities.redis_types,
-            valkey_types=capabilities.valkey_types,
-            on_conflict=settings.on_conflict,
-            strings_as_set=capabilities.absolute_set,
-            functions=capabilities.functions,
-            key_metadata=capabilities.key_metadata,
-            block_bytes=settings.target_link.block_bytes,
-        )
-        if not await apply_snapshot(self._link.spool, self._delivery, plan, stats):
-            return None
-        if stats.not_carried:
-            log.warning("snapshot.not_carried", what=stats.not_carried)
-        stats.snapshot_is_applied = True
-        log.info("snapshot.applied", keys=stats.keys_applied, bytes=stats.bytes_applied)
-        if settings.method is Method.FULL:
-            await self._delivery.send_own(encode("DEL", self._key))
-            return None
-        await self._write_checkpoint(stream_fields(position, 0, self._epoch))
-        return position, 0
+    # ---- states and troubles
 
-    async def _follow_stream(self, watch: SourceWatch, position: Position, db: int) -> None:
-        link = self._link
-        assert link is not None
-        self._on_phase(TaskState.STREAM)
-        if self._settings.exit_when_synced:
-            self._goal_offset = max(await watch.ask_offset(), link.read_offset)
-            log.info("stream.goal", offset=self._goal_offset)
-        plan = StreamPlan(
-            checkpoint_key=self._key,
-            replid=position.replid,
-            offset=position.offset,
-            db=db,
-            epoch=self._epoch,
-            absolute_expiry=self._capabilities.absolute_set,
-            clock_offset_ms=self._source_clock_ms,
-            block_bytes=self._settings.target_link.block_bytes,
-        )
-        late_expiry = LateExpiry(self._settings.source, self._settings.source_link)
-        stream = StreamPhase(
-            link.spool,
-            self._delivery,
-            plan,
-            is_done=self._is_done,
-            late_expiry=late_expiry,
-            is_late=lambda: link.is_late,
-            owed_expiries=self._stats.owed_expiries,
-        )
-        self._stream = stream
+    def _show(self, state: TaskState) -> None:
+        self._state = state
+        self._on_state(TaskState.RECOVERING if self._troubles else state, self._troubles.text)
+
+    def _enter(self, state: TaskState) -> None:
+        self._has_run = True
+        self._troubles.forget_attempts(Side.TARGET)
+        self._show(state)
+
+    def _note_trouble(self, error: EngineError) -> float | None:
+        """Seconds until the next try; None if there is to be none."""
+        if after_error(error, self._settings.resume_mode, has_run=self._has_run) is Decision.STOP:
+            return None
+        side = side_of(error)
+        seconds = delay_seconds(self._troubles.add(side, error), self._rng)
+        self._stats.retries[type(error).__name__] += 1
+        log.warning(f"{side}.retry", error=str(error), after_seconds=round(seconds, 2))
+        self._on_state(TaskState.RECOVERING, self._troubles.text)
+        return seconds
+
+    def _on_source_lost(self, error: EngineError) -> float | None:
+        self._stats.errors += 1
+        return self._note_trouble(error)
+
+    def _on_verdict(self, verdict: Verdict) -> None:
+        self._phases.note_verdict(verdict)
+
+    def _on_source_connected(self) -> None:
+        self._troubles.clear(Side.SOURCE)
+        self._troubles.forget_attempts(Side.SOURCE)
+        if self._session is not None:
+            self._show(self._state)
+
+    async def _wait(self, seconds: float) -> None:
         try:
-            await stream.run()
-        finally:
-            self._stats.owed_expiries = stream.owed_expiries
-            await late_expiry.close()
-        applied = Position(position.replid, self._stats.applied_offset)
-        if stream.is_at_boundary:
-            await self._write_checkpoint(stream_fields(applied, stream.db, self._epoch))
-        self._acknowledge()
-        if self._delivery.link.scripts_failed:
-            log.warning(
-                "stream.scripts_failed",
-                count=self._delivery.link.scripts_failed,
-                why="they failed at the source as well: sources before 5.0 replicate such scripts",
-            )
-        if stream.flushes:
-            log.warning("stream.flushes_applied", count=stream.flushes)
-        log.info("stream.stopped", position=str(applied), db=stream.db)
+            async with asyncio.timeout(seconds):
+                await self._stop.wait()
+        except TimeoutError:
+            pass
 
-    async def _write_checkpoint(self, fields: dict[str, str]) -> None:
-        flat = [text for pair in fields.items() for text in pair]
-        await self._delivery.send_own(encode("HSET", self._key, *flat))
-
-    @property
-    def _owes_corrections(self) -> bool:
-        # Lateness ends with an answer to INFO; without permission for it there is none to wait for.
-        return self._stream is not None and self._tells_offset and self._stream.owes_corrections
-
-    def _is_done(self) -> bool:
-        if self._is_stopping:
-            return not self._owes_corrections or time.monotonic() >= self._stop_deadline
-        if self._goal_offset is None or self._stats.applied_offset < self._goal_offset:
-            return False
-        return not self._owes_corrections
+    # ---- what the sides report
 
     def _on_applied(self, offset: int) -> None:
-        """A source that asked for an acknowledgement (WAIT) gets it as soon as it is true."""
-        if (
-            self._stream is not None
-            and self._acknowledged_offset < self._stream.getack_offset <= offset
-        ):
-            self._acknowledge()
-        if self._link is not None and self._goal_offset is not None and offset >= self._goal_offset:
-            self._link.spool.wake()
+        self._spool.release(offset)
+        self._brought.note_applied(offset)
+        if self._phases.wants_acknowledgement(offset):
+            # A source that asked for one (WAIT) gets it as soon as it is true.
+            self._intake.acknowledge()
+        if self._phases.is_goal_reached():
+            self._spool.wake()
 
     def _on_target_failed(self, error: EngineError) -> None:
-        """The replay may be waiting for the source: it must hear of it now, not with the next bytes."""
-        if self._link is not None:
-            self._link.spool.end(error)
+        """The replay may be waiting for the source: it must look at the target now."""
+        del error  # the replay meets it there
+        self._spool.wake()
 
-    def _on_background_failed(self, error: BaseException) -> None:
-        log.error("line.background_failed", error=repr(error))
-        if self._link is not None:
-            self._link.fail(InternalError(f"a task beside the line failed: {error!r}"))
-
-    def _acknowledge(self) -> None:
-        if self._link is not None and self._link.acknowledges:
-            self._link.acknowledge(self._stats.applied_offset)
-            self._acknowledged_offset = self._stats.applied_offset
-
-    async def _beat(self, link: ReplicaLink) -> None:
-        """Once a second: acknowledge or keep alive, look for silence, sample the rates."""
-        limit = self._settings.source_link.silence_timeout_seconds
+    async def _beat(self, session: TargetSession) -> None:
+        """Once a second: sample the rates, look for a target that does not answer."""
         while True:
             self._stats.bytes_rate.sample(self._stats.bytes_applied)
             self._stats.keys_rate.sample(self._stats.keys_applied)
-            if link.framing is not None and not link.framing.is_complete:
-                link.keep_alive()
-            else:
-                self._acknowledge()
-            self._delivery.check_silence()
-            if link.is_reading and link.seconds_silent > limit:
-                link.fail(
-                    SourceLinkLost(f"the source sent nothing for {link.seconds_silent:.0f} s")
-                )
-            await asyncio.sleep(BEAT_SECONDS)
-
-    async def _watch_source(self, watch: SourceWatch, link: ReplicaLink) -> None:
-        """Once a second: ask the source how far it is, the lag that bytes in our hands cannot show."""
-        while True:
-            offset = await watch.ask_offset()
-            self._tells_offset = offset >= 0
-            self._stats.source_offset = max(self._stats.source_offset, offset)
-            if link.framing is None or link.framing.is_complete:
-                link.note_source_offset(offset)
-                link.spool.wake()  # corrections may be possible now
+            session.delivery.check_silence()
             await asyncio.sleep(BEAT_SECONDS)

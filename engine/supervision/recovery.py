@@ -6,11 +6,14 @@ import random
 from enum import Enum, auto
 
 from engine.errors import (
+    CheckpointMoved,
     EngineError,
     SourceLinkLost,
     SourceNotReady,
     SourceUnreachable,
+    SpoolDamaged,
     TargetLinkLost,
+    TargetNotReady,
     TargetUnreachable,
 )
 from engine.settings import ResumeMode
@@ -26,8 +29,8 @@ class Decision(Enum):
     STOP = auto()
 
 
-_LINK_ERRORS = (SourceLinkLost, SourceNotReady, TargetLinkLost)
-_WHEN_RUNNING = (SourceUnreachable, TargetUnreachable)
+_LINK_ERRORS = (SourceLinkLost, SourceNotReady, TargetLinkLost, CheckpointMoved, SpoolDamaged)
+_WHEN_RUNNING = (SourceUnreachable, TargetUnreachable, TargetNotReady)
 
 
 def after_error(error: EngineError, mode: ResumeMode, *, has_run: bool) -> Decision:
@@ -38,6 +41,8 @@ def after_error(error: EngineError, mode: ResumeMode, *, has_run: bool) -> Decis
     """
     if mode is ResumeMode.MANUAL:
         return Decision.STOP
+    if isinstance(error, TargetNotReady) and error.code == "LOADING":
+        return Decision.RETRY  # it will be there in a moment, also at the start
     if isinstance(error, _LINK_ERRORS) or (has_run and isinstance(error, _WHEN_RUNNING)):
         return Decision.RETRY
     return Decision.STOP

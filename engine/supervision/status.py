@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,3 +43,14 @@ class TaskStatus:
     apply_lag_p99_seconds: float = 0.0
     throttled_seconds: float = 0.0
     resumed: bool = False  # this run continued from a checkpoint by partial resync
+    source_reconnects: int = 0
+    target_reconnects: int = 0
+    retries: dict[str, int] = field(default_factory=dict)  # tries that failed, by kind of error
+    spool_disk_bytes: int = 0  # in files now
+    spool_spilled_bytes: int = 0  # written to files by this run
+    spool_recovered_bytes: int = 0  # found in files of an earlier run
+    checkpoint_skipped_bytes: int = 0  # held in the spool and already on the target
+    leftovers_removed: int = 0  # keys removed from the target because the source no longer had them
+    expiries_owed: bool = (
+        False  # some on the target are not yet those of the source (replay/margin.py)
+    )

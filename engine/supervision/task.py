@@ -1,9 +1,8 @@
-"""One migration: its line, its state, its restarts."""
+"""One migration: its line and its state."""
 
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections.abc import Callable
 
@@ -15,8 +14,7 @@ from engine.replay.token_bucket import TokenBucket
 from engine.settings import TaskSettings
 from engine.stats import LineStats
 from engine.supervision.line import Line
-from engine.supervision.recovery import Decision, after_error, delay_seconds
-from engine.supervision.states import FINAL_STATES, PHASES, TaskState, move
+from engine.supervision.states import FINAL_STATES, PHASES, TaskState, move, phase_in
 from engine.supervision.status import TaskStatus
 
 log = structlog.get_logger("engine.task")
@@ -37,15 +35,13 @@ class Task:
         self._line: Line | None = None
         self._listeners: list[Callable[[TaskState], None]] = []
         self._stop = asyncio.Event()
-        self._wrote = False
-        self._has_run = False
-        self._is_resumed = False
+        self._trouble: str | None = None
         self._phase = PHASES[TaskState.CREATED]
 
     @property
     def wrote_to_target(self) -> bool:
         """Whether this run changed the target; until then a refusal leaves everything as it was."""
-        return self._wrote or (self._line is not None and self._line.wrote_to_target)
+        return self._line is not None and self._line.wrote_to_target
 
     def on_state_change(self, callback: Callable[[TaskState], None]) -> None:
         """Call `callback` with each new state, in the event loop."""
@@ -67,26 +63,21 @@ class Task:
 
     async def run(self) -> None:
         """Migrate until done, stopped, or an error that cannot be recovered from (which is raised)."""
-        attempt = 0
-        rng = random.Random()  # noqa: S311 - jitter
-        while not self._stop.is_set():
+        if not self._stop.is_set():
             self._move(TaskState.CONNECTING)
+            self._line = Line(
+                self.settings,
+                stats=self._stats,
+                limiter=self._limiter,
+                on_state=self._on_line_state,
+            )
             try:
-                await self._run_line()
-                break
+                await self._line.run()
             except EngineError as error:
-                self._stats.errors += 1
-                if self._stop.is_set():
-                    log.warning("line.failed_while_stopping", error=str(error))
-                    break
-                if (
-                    after_error(error, self.settings.resume_mode, has_run=self._has_run)
-                    is Decision.STOP
-                ):
-                    self._fail(error)
-                    raise
-                attempt = 1 if self._line_ran() else attempt + 1
-                await self._wait_before_retry(error, delay_seconds(attempt, rng))
+                raise_if_cancelled()
+                self.error = error
+                self._move(TaskState.FAILED)
+                raise
             except asyncio.CancelledError:
                 self._stop.set()
                 if self.state not in FINAL_STATES and self.state is not TaskState.STOPPING:
@@ -121,7 +112,7 @@ class Task:
             full_resyncs=stats.full_resyncs,
             partial_resyncs=stats.partial_resyncs,
             errors=stats.errors,
-            error=None if self.error is None else str(self.error),
+            error=self._shown_error(line),
             snapshot_bytes_read=stats.snapshot_bytes_read,
             snapshot_bytes_total=stats.snapshot_bytes_total,
             snapshot_keys_expected=stats.keys_expected,
@@ -130,52 +121,33 @@ class Task:
             apply_lag_p50_seconds=round(stats.apply_lag.quantile(0.5), 6),
             apply_lag_p99_seconds=round(stats.apply_lag.quantile(0.99), 6),
             throttled_seconds=round(self._limiter.throttled_seconds, 3),
-            resumed=self._is_resumed,
+            resumed=line is not None and line.is_resumed,
+            source_reconnects=stats.source_reconnects,
+            target_reconnects=stats.target_reconnects,
+            retries=dict(stats.retries),
+            spool_disk_bytes=stats.spool_disk_bytes,
+            spool_spilled_bytes=stats.spool_spilled_bytes,
+            spool_recovered_bytes=stats.spool_recovered_bytes,
+            checkpoint_skipped_bytes=stats.checkpoint_skipped_bytes,
+            leftovers_removed=stats.leftovers_removed,
+            expiries_owed=line is not None and line.is_owing,
         )
 
-    async def _run_line(self) -> None:
-        line = Line(
-            self.settings, stats=self._stats, limiter=self._limiter, on_phase=self._enter_phase
-        )
-        self._line = line
-        try:
-            await line.run()
-        except EngineError:
-            raise_if_cancelled()
-            raise
-        finally:
-            self._wrote = self._wrote or line.wrote_to_target
-            self._is_resumed = self._is_resumed or line.is_resumed
+    def _shown_error(self, line: Line | None) -> str | None:
+        if self.error is not None:
+            return str(self.error)
+        return None if line is None or self.state in FINAL_STATES else line.trouble
 
-    def _enter_phase(self, state: TaskState) -> None:
-        self._has_run = True
+    def _on_line_state(self, state: TaskState, trouble: str | None) -> None:
+        self._trouble = trouble
         if not self._stop.is_set():
             self._move(state)
-
-    def _line_ran(self) -> bool:
-        return self.state in (TaskState.SNAPSHOT, TaskState.STREAM)
-
-    async def _wait_before_retry(self, error: EngineError, seconds: float) -> None:
-        self.error = error
-        log.warning("task.retry", error=str(error), after_seconds=round(seconds, 2))
-        self._move(TaskState.RECOVERING)
-        self._stats.reconnects += 1
-        try:
-            async with asyncio.timeout(seconds):
-                await self._stop.wait()
-        except TimeoutError:
-            self.error = None
-
-    def _fail(self, error: EngineError) -> None:
-        self.error = error
-        self._move(TaskState.FAILED)
 
     def _move(self, wanted: TaskState) -> None:
         if wanted is self.state:
             return
         self.state = move(self.state, wanted)
-        if wanted is not TaskState.STOPPING:
-            self._phase = PHASES[wanted]
+        self._phase = phase_in(wanted, self._phase)
         log.debug("task.state", state=str(wanted))
         for listener in self._listeners:
             listener(wanted)

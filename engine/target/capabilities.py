@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from redis.asyncio import Redis
 from redis.exceptions import (
     AuthenticationError,
+    BusyLoadingError,
     NoPermissionError,
     RedisError,
     ResponseError,
@@ -29,9 +30,15 @@ from engine.codec.crc64 import crc64
 from engine.connect import connect_hint
 from engine.control_client import control_client
 from engine.endpoint import Endpoint
-from engine.errors import EngineError, TargetAuthError, TargetRefused, TargetUnreachable
+from engine.errors import (
+    EngineError,
+    TargetAuthError,
+    TargetNotReady,
+    TargetRefused,
+    TargetUnreachable,
+)
 from engine.settings import TargetSettings
-from engine.target.replies import auth_error
+from engine.target.replies import auth_error, not_ready
 
 PROBE_PREFIX = "redis-ferry:probe:"
 
@@ -78,6 +85,13 @@ class Capabilities:
     absolute_set: bool  # SET … PXAT and GETEX (6.2)
     clock_offset_ms: int
     key_count: int
+    replid: str  # of its own replication history
+    run_id: str  # of the server's process: another one may have lost what this one had
+
+    @property
+    def has_field_ttls(self) -> bool:
+        """Whether hashes can have fields that expire."""
+        return 24 in self.redis_types or 22 in self.valkey_types
 
 
 def _payload(value_type: int, value: bytes, rdb_version: int) -> bytes:
@@ -102,6 +116,8 @@ async def probe_target(endpoint: Endpoint, settings: TargetSettings) -> Capabili
             f"the target {endpoint.address} does not permit what the migration needs: {error}",
             hint="grant it: ACL SETUSER <user> ~* +@write +@read +@transaction +@connection +info +time",
         ) from None
+    except BusyLoadingError as error:  # a ConnectionError of redis-py's
+        raise _refused(endpoint, f"LOADING {error}") from error
     except (RedisConnectionError, RedisTimeoutError, OSError) as error:
         raise TargetUnreachable(
             f"cannot connect to the target {endpoint.address}: {error}",
@@ -114,6 +130,8 @@ async def probe_target(endpoint: Endpoint, settings: TargetSettings) -> Capabili
 
 
 def _refused(endpoint: Endpoint, text: str) -> EngineError:
+    if (busy := not_ready(endpoint, text)) is not None:
+        return busy
     if "NOAUTH" in text or "WRONGPASS" in text or "AUTH" in text.split(" ", 1)[0]:
         return auth_error(endpoint, text)
     return TargetRefused(
@@ -130,8 +148,9 @@ async def _probe(client: Redis, endpoint: Endpoint) -> Capabilities:
             hint="use a standalone target",
         )
     if info.get("role") == "slave":
-        raise TargetRefused(
+        raise TargetNotReady(
             f"the target {endpoint.address} is a replica of {info.get('master_host')}:{info.get('master_port')}",
+            code="READONLY",
             hint="use its primary's address, or end the replication with REPLICAOF NO ONE",
         )
     rdb_version = await _probe_rdb_version(client)
@@ -159,6 +178,8 @@ async def _probe(client: Redis, endpoint: Endpoint) -> Capabilities:
         key_metadata=26 in redis_types,
         absolute_set=level >= (6, 2),
         clock_offset_ms=clock_offset_ms,
+        replid=str(info.get("master_replid", "")),
+        run_id=str(info.get("run_id", "")),
         # Redis 8 has lines like db0_distrib_strings_sizes as well.
         key_count=sum(
             int(db["keys"])

@@ -2,27 +2,69 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from engine.codec.block import Block
 from engine.codec.command_text import command_at
 from engine.endpoint import Endpoint
-from engine.errors import EngineError, TargetAuthError, TargetRejected
+from engine.errors import EngineError, TargetAuthError, TargetNotReady, TargetRejected
 
 _HINTS = {
-    "OOM": "give the target more memory (maxmemory), then run the same command again",
-    "READONLY": "the target is a replica: use its primary's address",
-    "LOADING": "the target is loading its data: run the same command again when it is up",
-    "MISCONF": "the target cannot save its data: repair its disk or its settings",
-    "NOREPLICAS": "the target wants replicas (min-replicas-to-write): connect them",
     "BUSYKEY": "the target has this key: choose --on-conflict replace or skip, or an empty target",
     "NOPERM": "grant the target's user this command and all keys",
     "NOAUTH": "the target asks for a password",
     "MOVED": "the target is a cluster node",
     "CROSSSLOT": "the target is a cluster node",
+    "WRONGTYPE": "the target's key is of another type than the source's: it was there before (--on-conflict skip "
+    "keeps it) or another client wrote it. Remove it there, then migrate anew under another --task-id",
     "ERR": "",
 }
 
+# A write refused for the moment: nothing of its transaction was applied, and it is tried again.
+_NOT_READY_HINTS = {
+    "OOM": "give the target more memory: CONFIG SET maxmemory …",
+    "READONLY": "the target is a replica: wait for the failover, or use its primary's address",
+    "LOADING": "the target is loading its data: wait",
+    "MISCONF": "the target cannot save its data: repair its disk, or CONFIG SET stop-writes-on-bgsave-error no",
+    "NOREPLICAS": "the target wants replicas: connect them, or CONFIG SET min-replicas-to-write 0",
+    "MASTERDOWN": "the target is a replica without its primary: repair that",
+    "BUSY": "a script holds the target: SCRIPT KILL",
+    "CLUSTERDOWN": "the target's cluster is down: repair it",
+    "TRYAGAIN": "the target's slots are being moved: wait",
+}
+
+# At the start, or inside redis-py's words about a command of a pipeline.
+_NOT_READY = re.compile(rf"(?:^|['\"])({'|'.join(_NOT_READY_HINTS)})\b")
+
+
+def not_ready(endpoint: Endpoint, text: str) -> TargetNotReady | None:
+    """The error for a reply that means "not now"; None for any other."""
+    found = _NOT_READY.search(text)
+    if found is not None:
+        code = found[1]
+    elif "Redis is loading the dataset in memory" in text:
+        code = "LOADING"  # redis-py takes it off
+    else:
+        return None
+    return TargetNotReady(
+        f"the target {endpoint.address} takes no writes now: {text}",
+        code=code,
+        hint=_NOT_READY_HINTS[code],
+    )
+
+
+def raise_if_not_ready(endpoint: Endpoint, block: Block, reply: int, text: str) -> None:
+    """Raise TargetNotReady, naming the command, if this reply to a command of `block` means "not now"."""
+    busy = not_ready(endpoint, text)
+    if busy is not None:
+        command, key = _command_and_key(block, reply)
+        what = f"{command} on key {_shown(key)}" if key else command
+        raise TargetNotReady(f"{busy.message} ({what})", code=busy.code, hint=busy.hint)
+
+
+# Before 6.0, and since.
+_NO_PASSWORD_SET = ("Client sent AUTH, but no password is set", "without any password configured")
 
 # Errors by which a script fails here although it did not at the source.
 _OF_THE_TARGET = frozenset(
@@ -45,7 +87,7 @@ def is_failure_of_the_source(block: Block, reply: int, element: int, text: str) 
     """
     if block.offset < 0 or "user_script" not in text:
         return False
-    arguments = command_at(block.data, reply if element < 0 else 1 + element)
+    arguments = command_at(block.data, block.command_index(reply, element))
     if not arguments or arguments[0].upper() not in {b"EVAL", b"EVALSHA"}:
         return False
     words = set(text.replace(":", " ").replace("-", " ").split())
@@ -63,10 +105,7 @@ def rejected(
     code = text.split(" ", 1)[0]
     if policy.skip_existing and (code == "BUSYKEY" or "already exists" in text):
         return None
-    index = reply if element < 0 else 1 + element
-    arguments = command_at(block.data, index)
-    command = arguments[0].decode("ascii", "replace").upper() if arguments else "?"
-    key = arguments[1] if len(arguments) > 1 else b""
+    command, key = _command_and_key(block, block.command_index(reply, element))
     where = "in the snapshot" if block.offset < 0 else f"in the block up to offset {block.offset}"
     if block.is_transaction and element < 0:
         outcome = "; nothing of this block was applied"
@@ -84,10 +123,16 @@ def rejected(
     )
 
 
+def _command_and_key(block: Block, index: int) -> tuple[str, bytes]:
+    arguments = command_at(block.data, index)
+    command = arguments[0].decode("ascii", "replace").upper() if arguments else "?"
+    return command, arguments[1] if len(arguments) > 1 else b""
+
+
 def _hint(code: str, text: str) -> str:
     if "Bad data format" in text:
         return "the target cannot load this value: does it lack a module or is it older than the source?"
-    return _HINTS.get(code, "")
+    return _HINTS.get(code) or _NOT_READY_HINTS.get(code, "")
 
 
 def _shown(key: bytes) -> str:
@@ -101,6 +146,11 @@ def auth_error(endpoint: Endpoint, text: str) -> EngineError:
         return TargetAuthError(
             f"the target {endpoint.address} asks for a password and none was given",
             hint="put it in the URL, in REDIS_FERRY_TARGET_PASSWORD or in --target-password-file",
+        )
+    if any(words in text for words in _NO_PASSWORD_SET):
+        return TargetAuthError(
+            f"the target {endpoint.address} has no password, and one was given for {who}: {text}",
+            hint="leave the password out, or give the user that it belongs to (redis://user@…)",
         )
     return TargetAuthError(
         f"the target {endpoint.address} refused {who}: {text}",

@@ -19,9 +19,21 @@ from engine.codec.command_text import encode
 from engine.codec.replies import ReplySkimmer
 from engine.connect import connect_hint, open_connection
 from engine.endpoint import Endpoint
-from engine.errors import EngineError, TargetLinkLost, TargetRejected, TargetUnreachable
+from engine.errors import (
+    CheckpointMoved,
+    EngineError,
+    TargetLinkLost,
+    TargetRejected,
+    TargetUnreachable,
+)
 from engine.settings import TargetSettings
-from engine.target.replies import ReplyPolicy, auth_error, is_failure_of_the_source, rejected
+from engine.target.replies import (
+    ReplyPolicy,
+    auth_error,
+    is_failure_of_the_source,
+    raise_if_not_ready,
+    rejected,
+)
 
 SEND_BUFFER_BYTES = 1024 * 1024
 
@@ -32,8 +44,7 @@ class ShardLink(asyncio.Protocol):
     on_confirmed is called with each block whose replies have all come, in order; on_failed once, when the
     connection ends otherwise than by `close`.
 
-    replies_skipped: error replies the policy lets pass (existing keys under `skip`). scripts_failed: scripts of
-    the stream that ended with an error, as they did at the source.
+    scripts_failed: scripts of the stream that ended with an error, as they did at the source.
     """
 
     def __init__(
@@ -61,7 +72,6 @@ class ShardLink(asyncio.Protocol):
         self._heard_at = time.monotonic()
         self.error: EngineError | None = None
         self.inflight_bytes = 0
-        self.replies_skipped = 0
         self.scripts_failed = 0
 
     @classmethod
@@ -135,23 +145,40 @@ class ShardLink(asyncio.Protocol):
         """Whether another block may be sent now."""
         return self.inflight_bytes < self._settings.inflight_bytes and not self._is_write_paused
 
+    @property
+    def unconfirmed(self) -> list[Block]:
+        """What was sent, or begun, and is not confirmed; oldest first."""
+        return list(self._inflight)
+
     def send(self, block: Block) -> None:
         """Send a block. A block with no replies (only an offset) is confirmed behind those before it.
 
         Raises the error that ended the link.
         """
+        self.begin(block)
+        if block.data:
+            self.write(block.data)
+
+    def begin(self, block: Block) -> None:
+        """Expect the replies of a block whose data follow by `write`, all of them before the next block."""
         if self.error is not None:
             raise self.error
-        assert self._transport is not None
         if not self._inflight:
             self._heard_at = time.monotonic()
             self._due = block.replies
         self._inflight.append(block)
         self.inflight_bytes += len(block.data)
-        if block.data:
-            self._transport.write(block.data)
         if len(self._inflight) == 1 and block.replies == 0:
             self._confirm_blocks(0)
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Write (a part of) the data of the block that was begun last; raises the error that ended the link."""
+        if self.error is not None:
+            raise self.error
+        assert self._transport is not None
+        # A large value under a small limit takes its time; no reply is due before its end.
+        self._heard_at = time.monotonic()
+        self._transport.write(data)
 
     async def wait_for_room(self) -> None:
         """Wait until `has_room`; raises the error that ended the link."""
@@ -224,6 +251,8 @@ class ShardLink(asyncio.Protocol):
             completed = self._skimmer.feed(data)
             for reply, element, text in self._skimmer.take_errors():
                 self._take_error(reply, element, text)
+            for reply in self._skimmer.take_null_arrays():
+                self._take_null_array(reply)
         except EngineError as error:
             self._fail(error)
             return
@@ -269,9 +298,24 @@ class ShardLink(asyncio.Protocol):
                 if is_failure_of_the_source(block, reply - base, element, text):
                     self.scripts_failed += 1
                     return
+                if element < 0:
+                    raise_if_not_ready(self._endpoint, block, reply - base, text)
                 error = rejected(block, reply - base, element, text, self._policy)
                 if error is not None:
                     raise error
-                self.replies_skipped += 1
+                block.skipped += 1
                 return
             base += block.replies
+
+    def _take_null_array(self, reply: int) -> None:
+        """An EXEC that did nothing: what it watched has changed (checkpoint.py)."""
+        base = self._reply_base
+        for block in self._inflight:
+            base += block.replies
+            if reply < base:
+                if block.is_transaction and reply == base - 1:
+                    raise CheckpointMoved(
+                        f"the target {self._endpoint.address} did not take the block up to offset {block.offset}: "
+                        "the checkpoint was moved by somebody else, or the block before it is missing",
+                    )
+                return

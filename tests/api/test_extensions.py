@@ -117,6 +117,39 @@ def test_the_limit_is_changed_while_it_runs(
     assert client.get(f"/migration-task/{task_id}/lines").json() == {"lines": []}
 
 
+def test_the_preflight_report_names_what_stands_against_it(
+    client: httpx.Client, source: RunningServer, target: RunningServer, filled: int
+) -> None:
+    task_id = create(client)
+    path = f"/migration-task/{task_id}/preflight"
+    assert client.get(path).json()["error_code"] == "DCS.4957"
+    client.post(f"/migration/{task_id}/task", json=configuration(source, target))
+    wait_for(client, task_id, "INCRMIGEATING")
+
+    report = client.get(path).json()
+
+    assert report["level"] in ("ok", "warning")
+    assert {it["side"] for it in report["findings"]} >= {"source", "target"}
+    assert str(source.password) not in str(report)
+    client.post(f"/migration-task/{task_id}/sync-stop")
+
+
+def test_a_refusal_of_the_preflight_check_fails_the_task_before_it_writes(
+    client: httpx.Client, source: RunningServer, target: RunningServer, filled: int
+) -> None:
+    with source.client() as admin, target.client() as reader:
+        admin.execute_command("ACL", "SETUSER", "default", "-psync")
+        try:
+            task_id = start_task(client, source, target)
+            failed = wait_for(client, task_id, "MIGRATION_FAILED")
+        finally:
+            admin.execute_command("ACL", "SETUSER", "default", "+@all")
+        assert "psync" in failed["error_message"]
+        logs = client.get(f"/migration-task/{task_id}/logs?log_level=ERROR").json()
+        assert "preflight.refusal" in [it["log_code"] for it in logs["migration_logs"]]
+        assert reader.dbsize() == 0
+
+
 INSTANCES = """
 [[instances]]
 id = "shop-source"

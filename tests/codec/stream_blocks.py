@@ -83,6 +83,13 @@ def parse(data: bytes) -> list[Command]:
     return commands
 
 
+def serial_of(token: bytes) -> int:
+    """The number in a token; its epoch must be the plan's."""
+    prefix, epoch, serial = token.split(b":")
+    assert (prefix, epoch) == (b"at", b"3")
+    return int(serial)
+
+
 @dataclass(frozen=True)
 class Applied:
     """What a block did at the target: commands with the database each ran in, and the checkpoint."""
@@ -96,10 +103,19 @@ def apply(block: Block, checkpoint_key: bytes = CHECKPOINT) -> Applied:
     commands = parse(block.data)
     assert len(commands) == block.replies, "each command gets one reply, in MULTI or not"
     if block.is_transaction:
-        assert commands[0] == [b"MULTI"]
+        assert block.guard_replies == 2
+        before = commands[1][2]
+        assert commands[:3] == [
+            [b"WATCH", checkpoint_key],
+            [b"HSETNX", checkpoint_key, before, b"0"],
+            [b"MULTI"],
+        ]
         assert commands[-1] == [b"EXEC"]
         assert commands[-2][:2] == [b"HSET", checkpoint_key]
-        inner, checkpoint = commands[1:-2], commands[-2][2:]
+        assert commands[-3] == [b"HDEL", checkpoint_key, before]
+        inner, checkpoint = commands[3:-3], commands[-2][2:]
+        assert checkpoint[-1] == b"1"
+        assert serial_of(checkpoint[-2]) == serial_of(before) + 1
         assert not {b"MULTI", b"EXEC"} & {command[0].upper() for command in inner}
     else:
         inner, checkpoint = commands, []

@@ -32,11 +32,14 @@ def test_a_block_is_one_transaction_with_select_commands_and_checkpoint() -> Non
 
     end = START + len(stream)
     assert parse(block.data) == [
+        [b"WATCH", CHECKPOINT],
+        [b"HSETNX", CHECKPOINT, b"at:3:0", b"0"],
         [b"MULTI"],
         [b"SELECT", b"5"],
         [b"SET", b"a", b"1"],
         [b"RPUSH", b"l", b"x", b"y"],
         [b"SELECT", b"0"],
+        [b"HDEL", CHECKPOINT, b"at:3:0"],
         [
             b"HSET",
             CHECKPOINT,
@@ -44,12 +47,13 @@ def test_a_block_is_one_transaction_with_select_commands_and_checkpoint() -> Non
             REPLID.encode(),
             b"offset",
             b"%d" % end,
-            b"db",
-            b"5",
+            *b"db 5 ledger".split(),
+            b"",
+            *b"margin_since 0 at:3:1 1".split(),
         ],
         [b"EXEC"],
     ]
-    assert (block.replies, block.commands, block.offset, block.db) == (7, 2, end, 5)
+    assert (block.replies, block.commands, block.offset, block.db) == (10, 2, end, 5)
     assert block.is_transaction
 
 
@@ -298,7 +302,7 @@ def test_blocks_end_at_the_first_command_past_their_size() -> None:
     _, blocks = transcode([stream], plan)
 
     longest = len(wire(("SET", "key:9999", "x" * 50)))
-    frame = len(wire(("MULTI",), ("EXEC",))) + 250  # and the checkpoint
+    frame = len(wire(("MULTI",), ("EXEC",))) + 500  # and the checkpoint with its guard
     assert all(4096 <= len(it.data) <= 4096 + longest + frame for it in blocks[:-1])
     assert sum(it.commands for it in blocks) == 5000
 

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from engine.control.options import SyncOptions, read_options
+from tests.control.live_line import Line
+from tests.fix_servers import StartServer
 
 URLS = {"source": "redis://a", "target": "redis://b"}
 
@@ -55,3 +57,10 @@ class Inputs:
 @pytest.fixture
 def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Inputs:
     return Inputs(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def line(tmp_path: Path, start_server: StartServer) -> Line:
+    """The command line with a spool folder of its own, an old source and a newer target."""
+    source = start_server("redis-6.2", config={"repl-diskless-sync-delay": 0})
+    return Line(tmp_path / "spool", source, start_server("redis-8.2"))

@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from engine.errors import SourceUnreachable, TargetUnreachable
 from engine.settings import TaskSettings
-from engine.supervision.states import PHASES, TaskState
+from engine.supervision.states import PHASES, TaskState, phase_in
 from engine.supervision.status import TaskStatus
 
 
@@ -52,7 +52,9 @@ class Task:
 
     def __init__(self, settings: TaskSettings) -> None:
         self.state = TaskState.CREATED
+        self._phase = PHASES[TaskState.CREATED]
         self.wrote_to_target = False
+        self.limits: list[int | None] = []
         self._settings = settings
         self._stop = asyncio.Event()
         self._callback: Callable[[TaskState], None] = lambda _state: None
@@ -113,12 +115,15 @@ class Task:
     def request_stop(self) -> None:
         self._stop.set()
 
+    def set_bandwidth_limit(self, bytes_per_second: int | None) -> None:
+        self.limits.append(bytes_per_second)
+
     def status(self) -> TaskStatus:
         return make_status(
             ts=time.time(),
             task_id=self._settings.task_id,
             state=self.state.value,
-            phase=PHASES[self.state],
+            phase=self._phase,
         )
 
     def on_state_change(self, callback: Callable[[TaskState], None]) -> None:
@@ -126,6 +131,7 @@ class Task:
 
     def _move(self, state: TaskState) -> None:
         self.state = state
+        self._phase = phase_in(state, self._phase)
         self._callback(state)
 
 
@@ -133,6 +139,13 @@ if __name__ == "__main__":
     module = types.ModuleType("engine.supervision.task")
     module.Task = Task  # type: ignore[attr-defined]
     sys.modules[module.__name__] = module
+    gate = types.ModuleType("engine.preflight.gate")
+
+    async def refuse_or_warn(_settings: TaskSettings) -> None:
+        """There are no servers to look at."""
+
+    gate.refuse_or_warn = refuse_or_warn  # type: ignore[attr-defined]
+    sys.modules[gate.__name__] = gate
     codec = types.ModuleType("engine.codec")
     codec.COMPILED = os.environ.get("COMPILED") != "no"  # type: ignore[attr-defined]
     sys.modules[codec.__name__] = codec

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -65,6 +66,14 @@ def test_help_of_sync_names_every_option_in_full() -> None:
     for text in ("Examples", "Exit status", "1..10240", "8..65536", "replace|skip|fail"):
         assert text in result.stdout
     assert SECRET not in result.stdout
+
+
+@pytest.mark.parametrize("arguments", [(), ("sync",), ("demo",), ("version",)], ids=str)
+def test_help_speaks_of_values_and_not_of_types(arguments: tuple[str, ...]) -> None:
+    shown = run(*arguments, "--help").stdout
+
+    assert "--help" in shown
+    assert re.findall(r"<[a-z ]+>", shown) == []
 
 
 @pytest.mark.parametrize("module", ["asyncio", "pydantic_settings", "redis", "structlog", "uvloop"])

@@ -14,15 +14,20 @@ REFUSALS = [
     errors.SourceRefused,
     errors.SourceNotReady,
     errors.TargetUnreachable,
+    errors.TaskNotReached,
     errors.TargetAuthError,
     errors.TargetRefused,
+    errors.TargetNotReady,
+    errors.UnsupportedByTarget,
+    errors.LedgerError,
 ]
 FAILURES = [
     errors.SourceLinkLost,
     errors.SourceProtocolError,
     errors.CorruptRdb,
     errors.TargetLinkLost,
-    errors.UnsupportedByTarget,
+    errors.CheckpointMoved,
+    errors.SpoolDamaged,
     errors.InternalError,
 ]
 

@@ -42,7 +42,6 @@ def test_password_priority(
         pytest.param(b"p", "p", id="bare"),
         pytest.param(b"p\n", "p", id="newline"),
         pytest.param(b"p\r\n", "p", id="windows-newline"),
-        pytest.param(b"p\n\n", "p\n", id="one-newline-only"),
         pytest.param(b" p ", " p ", id="spaces-kept"),
         pytest.param("pä%41".encode(), "pä%41", id="not-percent-decoded"),
     ],
@@ -58,6 +57,9 @@ def test_password_file_content(inputs: Inputs, content: bytes, expected: str) ->
     [
         pytest.param(b"", "is empty", id="empty"),
         pytest.param(b"\n", "is empty", id="newline-only"),
+        pytest.param(b"p\nq\n", "more than one line", id="two-lines"),
+        pytest.param(b"p\n\n", "more than one line", id="empty-second-line"),
+        pytest.param(b"p\r\nq\r\n", "more than one line", id="windows-lines"),
         pytest.param(b"\xff", "not UTF-8", id="not-utf8"),
         pytest.param(b"x" * 70_000, "longer than", id="long"),
     ],

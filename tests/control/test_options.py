@@ -105,7 +105,6 @@ def test_variable_switches_on(inputs: Inputs, text: str) -> None:
         pytest.param("Method = 'full'", "method", id="case"),
         pytest.param("memory = 1", "spool_memory_mb", id="part"),
         pytest.param("zzz = 1", "", id="far-away"),
-        pytest.param("[source_tls]\nca = 'x'", "source_tls_ca", id="table"),
     ],
 )
 def test_unknown_key_names_the_nearest(inputs: Inputs, written: str, nearest: str) -> None:
@@ -196,7 +195,6 @@ def test_wrong_value_is_named_with_its_place_and_range(
         pytest.param("task_id = 1", id="integer-for-name"),
         pytest.param("source_password_file = 1", id="integer-for-path"),
         pytest.param("source = 1", id="integer-for-url"),
-        pytest.param("[source]\nurl = 's3cr3t'", id="table-for-url"),
     ],
 )
 def test_wrong_type_in_the_file_is_refused(inputs: Inputs, written: str) -> None:
@@ -223,6 +221,37 @@ def test_unusable_file_is_refused(inputs: Inputs, content: bytes, says: str) -> 
         inputs.read({**URLS, "config": path})
 
     assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        pytest.param("[source]\nurl = 's3cr3t'", id="of-an-option"),
+        pytest.param("[sync]\nsource = 's3cr3t'", id="of-a-command"),
+        pytest.param("[source-tls]\nca = 's3cr3t'", id="of-several-options"),
+        pytest.param("source.url = 's3cr3t'", id="dotted"),
+        pytest.param("source = { url = 's3cr3t' }", id="in-line"),
+        pytest.param("[[target]]\nurl = 's3cr3t'", id="list"),
+    ],
+)
+def test_sections_are_refused_with_the_way_to_write_it(inputs: Inputs, written: str) -> None:
+    with pytest.raises(
+        ConfigError, match=r"has a section or a table, (source|sync|target)"
+    ) as caught:
+        inputs.read(None, written)
+
+    assert "without sections" in caught.value.hint
+    assert SECRET not in str(caught.value)
+
+
+def test_exit_when_synced_has_no_effect_on_a_full_migration_and_says_so(inputs: Inputs) -> None:
+    both = {**URLS, "method": "full", "exit_when_synced": True}
+
+    (warning,) = inputs.read(both).warnings
+
+    assert "--exit-when-synced has no effect with --method full" in warning
+    assert inputs.read({**URLS, "exit_when_synced": True}).warnings == ()
+    assert inputs.read({**URLS, "method": "full"}).warnings == ()
 
 
 def test_missing_file_is_refused(inputs: Inputs) -> None:

@@ -13,9 +13,10 @@ import pytest
 from rich.console import Console
 
 from engine.control.progress import CONTRACT_NAMES, JsonLines, PlainLines, status_object
-from engine.control.progress_bars import Bars
+from engine.control.progress_bars import Bars, LinesAbove
 from engine.control.progress_thread import ProgressThread
-from engine.control.wording import Pace, byte_count, duration, progress_line, summary
+from engine.control.wording import Pace, progress_line, summary
+from engine.quantities import byte_count, duration
 from engine.supervision.status import TaskStatus
 from tests.control.scripted_task import make_status
 
@@ -151,7 +152,49 @@ def test_bars_show_rate_remaining_time_and_lag() -> None:
 
     assert "50%" in snapshot
     assert "2.5 MiB/s, 1.0 s left" in snapshot
-    assert "lag 30 B, 0.50 s" in out.getvalue()
+    assert "lag 30 B, 0.50 s; " in out.getvalue()
+
+
+@pytest.mark.parametrize("state", ["stream", "stopping", "stopped"])
+def test_the_last_picture_shows_no_rate_of_a_time_that_is_over(state: str) -> None:
+    out = io.StringIO()
+    bars = Bars(Console(file=out, force_terminal=True, width=120, color_system=None))
+    bars.show(make_status(ts=1.0, state="stream", phase="stream", commands_applied=0))
+    bars.show(make_status(ts=2.0, state="stream", phase="stream", commands_applied=900))
+    before = len(out.getvalue())
+
+    bars.close(make_status(ts=3.0, state=state, phase="stream", commands_applied=900))
+
+    assert "900 commands/s" in out.getvalue()
+    last = out.getvalue()[before:]
+    assert f"{state}   lag 30 B, 0.50 s" in last
+    assert "/s" not in last
+
+
+@pytest.mark.parametrize("phase", ["snapshot", "stream"])
+def test_a_line_of_a_stopped_run_shows_no_rate(phase: str) -> None:
+    pace = Pace()
+    pace.take(make_status(ts=1.0, phase=phase, full_migration_progress=20.0))
+    pace.take(make_status(ts=2.0, phase=phase, full_migration_progress=40.0))
+
+    line = progress_line(make_status(state="stopped", phase=phase), pace)
+
+    assert line.startswith("stopped")
+    assert "/s" not in line
+    assert "left" not in line
+
+
+def test_lines_above_the_bars_are_not_broken_by_us() -> None:
+    out = io.StringIO()
+    above = LinesAbove(Console(file=out, force_terminal=True, width=40, color_system=None))
+
+    above.write("begun, ")
+    assert out.getvalue() == ""
+    above.write(f"[b]{'x' * 100} :smile:\nnext")
+    above.flush()
+
+    assert f"begun, [b]{'x' * 100} :smile:\n" in out.getvalue()
+    assert out.getvalue().endswith("next\n")
 
 
 class SlowReporter:

@@ -128,6 +128,7 @@ def test_first_signal_stops_gracefully_with_130(number: signal.Signals) -> None:
     states = [status["state"] for status in objects(out)]
     assert child.returncode == 130
     assert states[-2:] == ["stopping", "stopped"]
+    assert {status["phase"] for status in objects(out)} == {"stream"}
     assert f"stop.requested signal={number.name}" in errors
     assert "error:" not in errors
 
@@ -148,7 +149,7 @@ def test_second_signal_ends_at_once_with_130(script: str) -> None:
     assert time.monotonic() - sent < 4
     assert "stop.at_once signal=SIGTERM" in errors
     last = objects(out)[-1]
-    assert last["state"] == "stopped"
+    assert (last["state"], last["phase"]) == ("stopped", "stream")
     assert "stopped before everything in flight was applied" in last["error"]
 
 

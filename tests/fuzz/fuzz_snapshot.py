@@ -1,7 +1,9 @@
 """Fuzz target: any bytes, in any chunks, end the snapshot transcoder in one of its own errors.
 
-    python -m tests.fuzz.fuzz_snapshot [atheris/libFuzzer options] [corpus folders]
+    python -m tests.fuzz.fuzz_snapshot FOLDER [atheris/libFuzzer options] [corpus folders]
 
+FOLDER takes the seeds and what the fuzzer finds interesting; it is the caller's, because the fuzzer ends the
+process without a chance to remove anything.
 Needs atheris. It traces the interpreted form, whatever form is built: coverage of compiled code is
 not seen. The corpus' tiny and odd files are the seeds. The first byte of an input says how the rest
 is cut and whether values are checked, so that the fuzzer finds both by itself.
@@ -11,7 +13,6 @@ from __future__ import annotations
 
 import importlib
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,8 @@ def seeds() -> list[bytes]:
 
 
 def main() -> None:
+    if len(sys.argv) < 2 or not Path(sys.argv[1]).is_dir():
+        sys.exit(f"usage: {sys.argv[0]} FOLDER [options]: a folder that exists, for the seeds")
     import atheris
     from atheris.instrument_bytecode import patch_code
 
@@ -77,11 +80,11 @@ def main() -> None:
     with interpreted_imports(lambda code: patch_code(code, trace_dataflow=True)):
         transcoder_class = importlib.import_module("engine.codec.snapshot").SnapshotTranscoder
 
-    with tempfile.TemporaryDirectory(prefix="fuzz-snapshot-") as folder:
-        for number, seed in enumerate(seeds()):
-            Path(folder, f"seed-{number:03}").write_bytes(seed)
-        atheris.Setup([*sys.argv, folder], lambda data: run(data, transcoder_class))
-        atheris.Fuzz()
+    program, folder, *options = sys.argv
+    for number, seed in enumerate(seeds()):
+        Path(folder, f"seed-{number:03}").write_bytes(seed)
+    atheris.Setup([program, *options, folder], lambda data: run(data, transcoder_class))
+    atheris.Fuzz()
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -25,15 +26,21 @@ interpreted_transcoder = interpreted("snapshot").SnapshotTranscoder
     reason="atheris is not installed: it has no wheel for every Python and system",
 )
 def test_fuzzing_the_snapshot_transcoder_finds_nothing(tmp_path: Path) -> None:
+    seeds_folder = tmp_path / "seeds"
+    temporary = tmp_path / "tmp"
+    seeds_folder.mkdir()
+    temporary.mkdir()
     finished = subprocess.run(
         [
             sys.executable,
             "-m",
             "tests.fuzz.fuzz_snapshot",
+            str(seeds_folder),
             f"-max_total_time={SECONDS}",
             f"-artifact_prefix={tmp_path}/",
         ],
         cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(temporary)},
         capture_output=True,
         text=True,
         timeout=SECONDS + 60,
@@ -42,6 +49,8 @@ def test_fuzzing_the_snapshot_transcoder_finds_nothing(tmp_path: Path) -> None:
 
     assert finished.returncode == 0, finished.stderr[-4000:]
     assert "no interesting inputs" not in finished.stderr  # the counters are in
+    assert len(list(seeds_folder.iterdir())) >= len(SEEDS)
+    assert list(temporary.iterdir()) == []
 
 
 def test_seeds_run() -> None:

@@ -42,13 +42,14 @@ class Run:
         return await until(is_true, what, running=self.future, **options)
 
     async def reaches_offset(self, offset: int) -> None:
-        """Wait until the snapshot and the stream up to `offset` are applied."""
-        await self.reaches(
-            lambda: (
-                self.task.state is TaskState.STREAM and self.task.status().applied_offset >= offset
-            ),
-            f"offset {offset} is applied",
-        )
+        """Wait until the snapshot and the stream up to `offset` are applied and no expiry is owed."""
+
+        def is_there() -> bool:
+            status = self.task.status()
+            is_applied = status.applied_offset >= offset and not status.expiries_owed
+            return self.task.state is TaskState.STREAM and is_applied
+
+        await self.reaches(is_there, f"offset {offset} is applied")
 
     async def stop(self) -> None:
         """Stop gracefully and wait for the end."""

@@ -35,6 +35,7 @@ async def test_a_stop_in_the_snapshot_leaves_nothing_to_resume_and_the_next_run_
 
     assert run.task.state is TaskState.STOPPED
     assert TaskState.STREAM not in run.states
+    assert stopped.phase == "snapshot"
     assert 2000 < stopped.keys_applied < 20_000
     assert 0 < stopped.full_migration_progress < 100
     with target.client() as client:

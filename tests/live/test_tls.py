@@ -208,7 +208,7 @@ async def test_without_the_client_certificate_it_is_refused(
 
 
 @each_side
-async def test_tls_to_a_plain_port_is_refused_within_the_connect_timeout(
+async def test_tls_to_a_plain_port_is_refused_after_half_of_the_connect_timeout(
     side: Side, start_server: StartServer
 ) -> None:
     # The server waits for a line's end and never answers. In this process, for a shorter timeout.
@@ -216,17 +216,18 @@ async def test_tls_to_a_plain_port_is_refused_within_the_connect_timeout(
     endpoints[side] = replace(endpoints[side], tls=TlsSettings())
     settings = make_settings(
         **endpoints,
-        source_link=SourceSettings(connect_timeout_seconds=1),
-        target_link=TargetSettings(connect_timeout_seconds=1),
+        source_link=SourceSettings(connect_timeout_seconds=4),
+        target_link=TargetSettings(connect_timeout_seconds=4),
     )
 
     began = time.monotonic()
     with pytest.raises(
-        EngineError, match=f"the {side} {HOST}:.*without TLS wants redis://"
+        EngineError,
+        match=f"the {side} {HOST}:.*does this port speak TLS.*without TLS wants redis://",
     ) as caught:
         await migrate(settings)
 
-    assert time.monotonic() - began < 4
+    assert 1.9 < time.monotonic() - began < 3.5
     assert exit_status(caught.value) == REFUSED
 
 

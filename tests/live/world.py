@@ -85,9 +85,8 @@ def links_of(target: RunningServer) -> list[int]:
 
 
 def owes_corrections(run: Run) -> bool:
-    """Whether relative TTLs of an old source that came late are still as they came."""
-    line = run.task._line
-    return line is None or line._stream is None or line._stream.owes_corrections
+    """Whether expiries on the target are still to be put right."""
+    return run.task.status().expiries_owed
 
 
 def kill_replica(source: RunningServer) -> None:
@@ -115,11 +114,12 @@ async def make_world(
     pair: tuple[str, str] = PAIR,
     source_config: dict[str, str | int] | None = None,
     target_config: dict[str, str | int] | None = None,
+    keys: int = KEYS,
     **changes: Any,
 ) -> World:
     source = start_server(pair[0], config=SOURCE_CONFIG | (source_config or {}))
     target = start_server(pair[1], config=target_config)
-    await filled(source, KEYS, seed=6)
+    await filled(source, keys, seed=6)
     return World(source, target, make_settings(source.endpoint, target.endpoint, **changes))
 
 

@@ -22,6 +22,7 @@ OTHER_REPLID = "0123456789" * 4
 FULL = f"+FULLRESYNC {REPLID} 1000"
 AT_1000 = Position(REPLID, 1000)
 PASSWORD = "s3cret"
+ADDRESS_OF_SOURCE = "old.example:6379"
 
 PING = "PING"
 PORT = "REPLCONF listening-port 12345"
@@ -35,6 +36,7 @@ UNKNOWN = "-ERR unknown command 'REPLCONF'"
 
 def start(**changes: Any) -> Handshake:
     fields: dict[str, Any] = {
+        "address": ADDRESS_OF_SOURCE,
         "username": None,
         "password": None,
         "listening_port": 12345,
@@ -205,6 +207,16 @@ def test_what_ends_a_handshake_says_whose_fault_it_is(case: Any) -> None:
         play(start(), replies)
 
     assert type(caught.value) is kind
+    assert ADDRESS_OF_SOURCE in caught.value.message
+
+
+@pytest.mark.parametrize("code", ["LOADING", "NOMASTERLINK", "MASTERDOWN", "BUSY"])
+def test_a_source_that_is_not_ready_comes_with_what_can_be_done(code: str) -> None:
+    with pytest.raises(SourceNotReady) as caught:
+        play(start(), [f"-{code} not now"])
+
+    assert caught.value.hint
+    assert ("primary" in caught.value.hint) == (code in {"NOMASTERLINK", "MASTERDOWN"})
 
 
 @pytest.mark.parametrize(
@@ -212,7 +224,6 @@ def test_what_ends_a_handshake_says_whose_fault_it_is(case: Any) -> None:
     [
         "-WRONGPASS invalid username-password pair or user is disabled.",
         "-ERR invalid password",
-        "-ERR Client sent AUTH, but no password is set",
     ],
 )
 @pytest.mark.parametrize("username", [None, "ferry"])
@@ -225,6 +236,24 @@ def test_refused_credentials_are_named_without_the_password(
         play(handshake, [reply])
 
     assert (username or "the default user") in str(caught.value)
+    assert PASSWORD not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "-ERR Client sent AUTH, but no password is set",
+        "-ERR AUTH <password> called without any password configured for the default user. "
+        "Are you sure your configuration is correct?",
+    ],
+    ids=["before-6.0", "since"],
+)
+def test_a_password_for_a_source_without_one_is_to_be_left_out(reply: str) -> None:
+    with pytest.raises(SourceAuthError, match="has no password") as caught:
+        play(start(password=PASSWORD), [reply])
+
+    assert ADDRESS_OF_SOURCE in caught.value.message
+    assert "leave the password out" in caught.value.hint
     assert PASSWORD not in str(caught.value)
 
 

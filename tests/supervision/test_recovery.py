@@ -17,8 +17,14 @@ from engine.supervision.recovery import (
     delay_seconds,
 )
 
-RETRIED = {"SourceLinkLost", "SourceNotReady", "TargetLinkLost"}
-RETRIED_ONCE_IT_RAN = {"SourceUnreachable", "TargetUnreachable"}
+RETRIED = {
+    "SourceLinkLost",
+    "SourceNotReady",
+    "TargetLinkLost",
+    "CheckpointMoved",
+    "SpoolDamaged",
+}
+RETRIED_ONCE_IT_RAN = {"SourceUnreachable", "TargetUnreachable", "TargetNotReady"}
 KINDS = sorted(
     name
     for name, kind in vars(errors).items()
@@ -41,6 +47,13 @@ def test_only_a_link_that_broke_is_tried_again(name: str, has_run: bool) -> None
     decision = after_error(make(name), ResumeMode.AUTO, has_run=has_run)
 
     assert decision is (Decision.RETRY if is_retried else Decision.STOP)
+
+
+def test_a_target_that_is_loading_is_waited_for_from_the_start() -> None:
+    loading = errors.TargetNotReady("x", code="LOADING")
+
+    assert after_error(loading, ResumeMode.AUTO, has_run=False) is Decision.RETRY
+    assert after_error(loading, ResumeMode.MANUAL, has_run=True) is Decision.STOP
 
 
 @pytest.mark.parametrize("name", KINDS)

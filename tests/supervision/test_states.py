@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from engine.errors import InternalError
-from engine.supervision.states import FINAL_STATES, PHASES, TRANSITIONS, TaskState, move
+from engine.supervision.states import FINAL_STATES, PHASES, TRANSITIONS, TaskState, move, phase_in
 
 S = TaskState
 CONTRACT_PHASES = {"handshake", "snapshot", "stream", "done", "failed"}
@@ -57,5 +57,15 @@ def test_a_running_task_may_always_be_stopped_and_may_always_fail(state: TaskSta
 
 
 def test_every_state_has_a_phase_of_the_contract() -> None:
-    assert PHASES.keys() == set(TaskState) == TRANSITIONS.keys()
+    assert TRANSITIONS.keys() == set(TaskState)
     assert set(PHASES.values()) == CONTRACT_PHASES
+    for state in TaskState:
+        assert phase_in(state, "snapshot") in CONTRACT_PHASES
+
+
+@pytest.mark.parametrize("phase", ["handshake", "snapshot", "stream"])
+def test_a_stop_keeps_the_phase_it_came_in_and_an_end_does_not(phase: str) -> None:
+    stopping = phase_in(S.STOPPING, phase)
+
+    assert (stopping, phase_in(S.STOPPED, stopping)) == (phase, phase)
+    assert (phase_in(S.DONE, stopping), phase_in(S.FAILED, stopping)) == ("done", "failed")

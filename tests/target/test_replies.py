@@ -64,6 +64,7 @@ def test_an_error_is_traced_to_its_command(
         ("MISCONF Redis is configured to save RDB snapshots", "disk"),
         ("BUSYKEY Target key name already exists.", "--on-conflict"),
         ("NOPERM this user has no permissions", "grant"),
+        ("WRONGTYPE Operation against a key holding the wrong kind of value", "--task-id"),
         ("ERR Bad data format", "older than the source"),
         ("ERR DUMP payload version or checksum are wrong", ""),
         ("WHATEVER", ""),

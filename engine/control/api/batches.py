@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from engine.control.api.answers import BatchAnswer, BatchResult
 from engine.control.api.errors import DcsError, error_of
+from engine.control.api.shapes import BatchAnswer, BatchResult
 from engine.service.record import TaskRecord
 from engine.service.refusals import Refusal, TaskUnknown
 from engine.service.service import MigrationService

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Path, Query, Request
 
-from engine.control.api.answers import ErrorBody
 from engine.control.api.requests import UUID
+from engine.control.api.shapes import ErrorBody
 from engine.service.instances import INSTANCE_ID
 from engine.service.record import LogLevel
 from engine.service.service import MigrationService

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body, HTTPException, Response
 
-from engine.control.api import answers
+from engine.control.api import answers, shapes
 from engine.control.api.batches import each_task
 from engine.control.api.errors import DcsError, bad_parameter
 from engine.control.api.parameters import (
@@ -42,16 +42,16 @@ router = APIRouter(prefix="/v2/{project_id}", responses=ERRORS, tags=["DCS migra
 @router.post("/migration/instance")
 async def create_online_migration_task(
     api: TheApi, project_id: ProjectId, body: CreateOnlineTask
-) -> answers.CreatedTask:
+) -> shapes.CreatedTask:
     """Create an online migration task; configure it next."""
     record, job = await api.service.create(project_id, body.order())
-    return answers.CreatedTask(instance_id=record.task_id, job_id=job.job_id)
+    return shapes.CreatedTask(instance_id=record.task_id, job_id=job.job_id)
 
 
 @router.post("/migration/{task_id}/task")
 async def set_online_migration_task(
     api: TheApi, project_id: ProjectId, task_id: TaskId, body: ConfigureTask
-) -> answers.StartedTask:
+) -> shapes.StartedTask:
     """Configure an online migration task and start it."""
     return answers.started(await api.service.configure(project_id, task_id, body.order()))
 
@@ -70,7 +70,7 @@ async def check_migration_connectivity(
 @router.post("/migration-task")
 async def create_migration_task(
     api: TheApi, project_id: ProjectId, body: CreateImport
-) -> answers.StartedTask:
+) -> shapes.StartedTask:
     """Import a backup file of the service's backup folder."""
     if body.migration_type is not MigrationType.BACKUP_IMPORT:
         raise bad_parameter("migration_type", "online tasks are made by POST migration/instance")
@@ -86,13 +86,13 @@ async def list_migration_task(
     offset: Offset = 0,
     limit: ListLimit = 10,
     name: NameFilter = None,
-) -> answers.TaskList:
+) -> shapes.TaskList:
     """List tasks, newest first; an offset past the end gives an empty list."""
     count, records = api.service.catalog.page(
         project_id, name=name or None, offset=offset, limit=limit
     )
     rows = [answers.task_row(it, api.worker_ip) for it in records]
-    return answers.TaskList(count=count, migration_tasks=rows)
+    return shapes.TaskList(count=count, migration_tasks=rows)
 
 
 @router.api_route("/migration-task/batch-stop", methods=["GET", "PUT"], include_in_schema=False)
@@ -105,7 +105,7 @@ async def refuse_other_methods(project_id: ProjectId) -> None:
 @router.get("/migration-task/{task_id}")
 async def show_migration_task(
     api: TheApi, project_id: ProjectId, task_id: TaskId
-) -> answers.TaskDetail:
+) -> shapes.TaskDetail:
     """Show a task."""
     return answers.task_detail(api.service.catalog.get(project_id, task_id), api.worker_ip)
 
@@ -113,7 +113,7 @@ async def show_migration_task(
 @router.get("/migration-task/{task_id}/stats")
 async def show_migration_task_stats(
     api: TheApi, project_id: ProjectId, task_id: TaskId
-) -> answers.Stats:
+) -> shapes.Stats:
     """Progress and pace of a task."""
     return answers.stats(api.service.figures(project_id, task_id))
 
@@ -126,13 +126,13 @@ async def list_migration_task_logs(
     offset: Offset = 0,
     limit: LogLimit = 10,
     log_level: LevelFilter = None,
-) -> answers.LogList:
+) -> shapes.LogList:
     """What happened to a task, newest first."""
     count, rows = await api.service.logs(
         project_id, task_id, level=log_level, offset=offset, limit=limit
     )
-    entries = [answers.LogEntry(**shown_row(it)) for it in rows]
-    return answers.LogList(log_num=count, migration_logs=entries)
+    entries = [shapes.LogEntry(**shown_row(it)) for it in rows]
+    return shapes.LogList(log_num=count, migration_logs=entries)
 
 
 @router.put("/migration-task/{task_id}", response_class=Response)
@@ -148,7 +148,7 @@ async def update_migration_task(
 @router.post("/migration-task/{task_id}/stop")
 async def stop_migration_task(
     api: TheApi, project_id: ProjectId, task_id: TaskId
-) -> answers.TaskDetail:
+) -> shapes.TaskDetail:
     """Stop a task; it is done when its status is TERMINATED."""
     return answers.task_detail(await api.service.stop(project_id, task_id), api.worker_ip)
 
@@ -163,7 +163,7 @@ async def stop_migration_task_sync(api: TheApi, project_id: ProjectId, task_id: 
 @router.post("/migration-task/batch-stop")
 async def batch_stop_migration_tasks(
     api: TheApi, project_id: ProjectId, body: TaskIds
-) -> answers.BatchAnswer:
+) -> shapes.BatchAnswer:
     """Stop tasks; each is done when its status is TERMINATED."""
     return await each_task(api.service, project_id, body.migration_tasks, api.service.stop)
 
@@ -171,7 +171,7 @@ async def batch_stop_migration_tasks(
 @router.post("/migration-tasks/batch-restart")
 async def batch_restart_online_migration_tasks(
     api: TheApi, project_id: ProjectId, body: TaskIds
-) -> answers.BatchAnswer:
+) -> shapes.BatchAnswer:
     """Start ended tasks again; incremental ones go on from their checkpoints."""
     return await each_task(api.service, project_id, body.migration_tasks, api.service.restart)
 
@@ -179,10 +179,10 @@ async def batch_restart_online_migration_tasks(
 @router.delete("/migration-tasks/delete")
 async def delete_migration_task(
     api: TheApi, project_id: ProjectId, body: Annotated[DeleteTasks, Body()]
-) -> answers.DeletedTasks:
+) -> shapes.DeletedTasks:
     """Delete tasks that are not at work; unknown ones count as deleted."""
     await api.service.delete(project_id, body.task_id_list)
-    return answers.DeletedTasks(task_id_list=body.task_id_list)
+    return shapes.DeletedTasks(task_id_list=body.task_id_list)
 
 
 @router.post("/migration-task/{task_id}/exchange-ip", status_code=204)
@@ -205,6 +205,6 @@ async def rollback_exchange_instance_ip(
 
 
 @router.get("/jobs/{job_id}")
-async def show_job_info(api: TheApi, project_id: ProjectId, job_id: JobId) -> answers.JobInfo:
+async def show_job_info(api: TheApi, project_id: ProjectId, job_id: JobId) -> shapes.JobInfo:
     """Show the job that a create call has started."""
     return answers.job_info(await api.service.job(project_id, job_id))

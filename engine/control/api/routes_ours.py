@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
 
-from engine.control.api import answers
+from engine.control.api import answers, shapes
 from engine.control.api.docs_page import docs_page
 from engine.control.api.event_stream import event_lines
 from engine.control.api.parameters import (
@@ -42,21 +42,29 @@ _V2 = {
 @router.put("/migration-task/{task_id}/bandwidth-limit")
 async def change_bandwidth_limit(
     api: TheApi, project_id: ProjectId, task_id: TaskId, body: ChangeLimit
-) -> answers.LimitAnswer:
+) -> shapes.LimitAnswer:
     """Change the bandwidth limit of an incremental task while it runs; null lifts it."""
     record = await api.service.set_bandwidth_limit(project_id, task_id, body.bandwidth_limit_mb)
     limit = record.bandwidth_limit_mb
-    return answers.LimitAnswer(bandwidth_limit_mb=None if limit is None else str(limit))
+    return shapes.LimitAnswer(bandwidth_limit_mb=None if limit is None else str(limit))
 
 
 @router.get("/migration-task/{task_id}/lines")
-async def show_lines(api: TheApi, project_id: ProjectId, task_id: TaskId) -> answers.LineList:
+async def show_lines(api: TheApi, project_id: ProjectId, task_id: TaskId) -> shapes.LineList:
     """Offsets, lag, reconnects, resyncs and spool of each line of a task that is at work."""
     record = api.service.catalog.get(project_id, task_id)
     run = api.service.workers.run_of(task_id)
     status = None if run is None else run.status()
     lines = [] if status is None else [answers.line_detail(record, status)]
-    return answers.LineList(lines=lines)
+    return shapes.LineList(lines=lines)
+
+
+@router.get("/migration-task/{task_id}/preflight")
+async def report_preflight(
+    api: TheApi, project_id: ProjectId, task_id: TaskId
+) -> shapes.PreflightReport:
+    """Look at both servers of a configured task: what stands against the migration, and the remedies."""
+    return answers.preflight_report(await api.service.preflight(project_id, task_id))
 
 
 @router.get(
@@ -78,17 +86,17 @@ async def follow_events(
 @router.get("/instances")
 async def list_instances(
     api: TheApi, project_id: ProjectId, offset: Offset = 0, limit: ListLimit = 1000
-) -> answers.InstanceList:
+) -> shapes.InstanceList:
     """List the registered instances, which a task may name by id."""
     found = api.service.sides.instances.of_project(project_id)
     rows = [answers.instance_row(it) for it in found[offset : offset + limit]]
-    return answers.InstanceList(instance_num=len(found), instances=rows)
+    return shapes.InstanceList(instance_num=len(found), instances=rows)
 
 
 @router.get("/instances/{instance_id}")
 async def show_instance(
     api: TheApi, project_id: ProjectId, instance_id: InstanceId
-) -> answers.InstanceRow:
+) -> shapes.InstanceRow:
     """Show a registered instance; never its password."""
     return answers.instance_row(api.service.sides.instances.get(project_id, instance_id))
 

@@ -1,0 +1,152 @@
+"""Every checkpoint on a target, whoever's it is: finding, reading and removing them."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass, field
+from typing import cast
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from engine.checkpoint.checkpoint import PREFIX, Checkpoint, checkpoint_key, decode
+from engine.control_client import raise_if_cancelled
+from engine.errors import TargetRefused
+
+SCAN_COUNT = 5000
+_KEY = re.compile(re.escape(PREFIX + b"checkpoint:{") + rb"([^}]*)\}:(.+)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredCheckpoint:
+    """One line's checkpoint. checkpoint None: it cannot be read, `error` says why.
+
+    age_seconds: since it was last written or read; None where OBJECT IDLETIME is not permitted. fields: all of the
+    hash, as text.
+    """
+
+    key: bytes
+    task_id: str
+    line: str
+    checkpoint: Checkpoint | None
+    error: str = ""
+    phase: str = ""
+    age_seconds: float | None = None
+    fields: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundKeys:
+    """is_complete: False if the search ended at its deadline."""
+
+    keys: list[bytes]
+    is_complete: bool
+
+
+async def find_checkpoint_keys(client: Redis, *, budget_seconds: float | None = None) -> FoundKeys:
+    """Search database 0 by SCAN. A large database takes a while: budget_seconds ends the search.
+
+    Raises:
+        redis.exceptions.RedisError: SCAN is not permitted, or the connection is gone.
+    """
+    begun, cursor = time.monotonic(), 0
+    found: set[bytes] = set()
+    while True:
+        cursor, keys = await client.scan(cursor, match=PREFIX + b"checkpoint:*", count=SCAN_COUNT)
+        raise_if_cancelled()
+        found |= {key for key in cast(list[bytes], keys) if _KEY.fullmatch(key)}
+        if int(cursor) == 0:
+            return FoundKeys(keys=sorted(found), is_complete=True)
+        if budget_seconds is not None and time.monotonic() - begun > budget_seconds:
+            return FoundKeys(keys=sorted(found), is_complete=False)
+
+
+def names_in(key: bytes) -> tuple[str, str]:
+    """Task and line in the key of a checkpoint."""
+    found = _KEY.fullmatch(key)
+    assert found is not None
+    return found[1].decode("utf-8", "replace"), found[2].decode("utf-8", "replace")
+
+
+async def read_stored(client: Redis, key: bytes) -> StoredCheckpoint | None:
+    """One of them; None if it is gone.
+
+    Raises:
+        redis.exceptions.RedisError: it may not be read, or the connection is gone.
+    """
+    task_id, line = names_in(key)
+    age = await _age(client, key)  # before it is read, for reading makes it young
+    try:
+        raw = cast(dict[bytes, bytes], await client.hgetall(key))
+    except RedisError as error:
+        if "WRONGTYPE" not in str(error):
+            raise
+        return StoredCheckpoint(
+            key=key,
+            task_id=task_id,
+            line=line,
+            checkpoint=None,
+            error="not a hash",
+            age_seconds=age,
+        )
+    if not raw:
+        return None
+    fields = {
+        name.decode("utf-8", "replace"): value.decode("utf-8", "replace")
+        for name, value in raw.items()
+    }
+    checkpoint, error_text = None, ""
+    try:
+        checkpoint = decode(raw, key)
+    except TargetRefused as error:
+        error_text = error.message
+    return StoredCheckpoint(
+        key=key,
+        task_id=task_id,
+        line=line,
+        checkpoint=checkpoint,
+        error=error_text,
+        phase=fields.get("phase", ""),
+        age_seconds=age,
+        fields=fields,
+    )
+
+
+async def read_of_task(client: Redis, task_id: str) -> list[StoredCheckpoint]:
+    """The checkpoints of one task, found by name, without a search: today a task has one line."""
+    found = await read_stored(client, checkpoint_key(task_id, "0"))
+    return [] if found is None else [found]
+
+
+async def list_stored(client: Redis) -> list[StoredCheckpoint]:
+    """All of them, by task and line."""
+    found = await find_checkpoint_keys(client)
+    stored = [await read_stored(client, key) for key in found.keys]
+    return [it for it in stored if it is not None]
+
+
+async def remove_of_task(client: Redis, task_id: str) -> list[bytes]:
+    """Delete a task's checkpoints; returns the keys that were there."""
+    stored = await read_of_task(client, task_id)
+    return [it.key for it in stored if await client.delete(it.key)]
+
+
+async def open_connections(client: Redis, task_id: str) -> list[str] | None:
+    """Names of the task's connections to the target that are open now; None where that may not be asked."""
+    prefix = f"{PREFIX.decode()}{task_id}:"
+    try:
+        names = [str(it.get("name", "")) for it in await client.client_list()]
+    except RedisError:
+        raise_if_cancelled()
+        return None
+    return sorted(name for name in names if name.startswith(prefix))
+
+
+async def _age(client: Redis, key: bytes) -> float | None:
+    try:
+        seconds = await client.object("IDLETIME", key)
+    except RedisError:  # not permitted, or the target counts uses instead of time (LFU)
+        raise_if_cancelled()
+        return None
+    return None if seconds is None else float(seconds)

@@ -1,0 +1,177 @@
+"""Taking a line over on the target: a new epoch, older connections closed, then the checkpoint.
+
+Writing the checkpoint is part of the data (see checkpoint.py); here it is read, and its epoch raised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import NoPermissionError, RedisError, WatchError
+
+from engine.checkpoint.checkpoint import CLAIM_SERIAL, Checkpoint, decode, snapshot_fields, token
+from engine.control_client import control_client, raise_if_cancelled
+from engine.endpoint import Endpoint
+from engine.errors import TargetAuthError, TargetRefused, TargetUnreachable
+from engine.settings import TargetSettings
+from engine.target.replies import not_ready
+
+log = structlog.get_logger("engine.checkpoint")
+
+CLAIM_ATTEMPTS = 20
+
+AnswerT = TypeVar("AnswerT")
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """epoch: ours from now on. checkpoint: what the target has; nobody else can move it any more.
+
+    was_there: there was one before.
+    """
+
+    epoch: int
+    checkpoint: Checkpoint | None
+    was_there: bool
+
+
+class LineClaim:
+    """The right to write one line on one target.
+
+    connection_prefix: what the names of this line's data connections begin with; the epoch follows.
+    """
+
+    def __init__(
+        self, endpoint: Endpoint, settings: TargetSettings, key: bytes, *, connection_prefix: str
+    ) -> None:
+        self._endpoint = endpoint
+        self._settings = settings
+        self._key = key
+        self._prefix = connection_prefix
+
+    async def take(self, known_epoch: int) -> Claim:
+        """Raise the epoch, close the older connections of the line, then read the checkpoint.
+
+        What an older connection has sent and the target has not yet taken would be applied behind our back,
+        so the reading comes last. known_epoch: this process's own last one, 0 if it has had none.
+
+        Raises:
+            TargetUnreachable, TargetNotReady: no answer, or none yet. TargetAuthError: not permitted.
+            TargetRefused: the key holds something else, or another process has taken over.
+        """
+        return await self._ask(lambda client: self._take(client, known_epoch))
+
+    async def check(self, epoch: int) -> None:
+        """Make sure that nobody has taken over; call when the data connection is up and named.
+
+        Whoever takes over later finds that connection and closes it.
+        """
+        await self._ask(lambda client: self._check(client, epoch))
+
+    async def peek(self) -> Checkpoint | None:
+        """What the target has now; changes nothing, so somebody else may still move it."""
+        return await self._ask(self._read)
+
+    async def withdraw(self) -> None:
+        """Remove the checkpoint that `take` made where there was none: nothing was written after all."""
+        await self._ask(lambda client: client.delete(self._key))
+
+    async def _ask(self, question: Callable[[Redis], Awaitable[AnswerT]]) -> AnswerT:
+        client = control_client(
+            self._endpoint, timeout_seconds=self._settings.connect_timeout_seconds
+        )
+        try:
+            answer = await question(client)
+            raise_if_cancelled()
+        except NoPermissionError as error:
+            raise TargetAuthError(
+                f"the target {self._endpoint.address} does not permit the checkpoint to be kept: {error}",
+                hint="grant it: ACL SETUSER <user> +hgetall +hget +hset +hdel +@transaction ~redis-ferry:*",
+            ) from None
+        except RedisError as error:
+            raise self._error(error) from error
+        else:
+            return answer
+        finally:
+            await client.aclose()
+
+    def _error(self, error: RedisError) -> Exception:
+        text = str(error)
+        if "WRONGTYPE" in text:
+            return TargetRefused(
+                f"the target's key {self._key.decode('utf-8', 'replace')!r} is not a checkpoint",
+                hint="delete it or use another --task-id",
+            )
+        return not_ready(self._endpoint, text) or TargetUnreachable(
+            f"the checkpoint cannot be read from the target {self._endpoint.address}: {text}"
+        )
+
+    async def _read(self, client: Redis) -> Checkpoint | None:
+        fields = cast(dict[bytes, bytes], await client.hgetall(self._key))
+        return decode(fields, self._key)
+
+    async def _check(self, client: Redis, epoch: int) -> None:
+        found = await self._read(client)
+        if found is not None and found.epoch > epoch:
+            raise self._taken_over(found.epoch, epoch)
+
+    async def _take(self, client: Redis, known_epoch: int) -> Claim:
+        epoch, was_there = await self._raise_epoch(client, known_epoch)
+        await self._close_older_connections(client, epoch)
+        return Claim(epoch, await self._read(client), was_there)
+
+    async def _raise_epoch(self, client: Redis, known_epoch: int) -> tuple[int, bool]:
+        """A checkpoint that is there gets the new epoch; where there is none, the first write brings it."""
+        for _ in range(CLAIM_ATTEMPTS):
+            async with client.pipeline(transaction=True) as pipe:
+                await pipe.watch(self._key)
+                found = decode(cast(dict[bytes, bytes], await pipe.hgetall(self._key)), self._key)
+                if found is not None and 0 < known_epoch < found.epoch:
+                    raise self._taken_over(found.epoch, known_epoch)
+                epoch = max(known_epoch, found.epoch if found is not None else 0) + 1
+                pipe.multi()  # type: ignore[no-untyped-call]
+                fields: dict[Any, Any] = {"epoch": epoch, token(epoch, CLAIM_SERIAL): 1}
+                if found is None:
+                    pipe.delete(self._key)
+                    fields |= snapshot_fields("", epoch, ledger="")
+                elif found.tokens and not found.has_hole:
+                    pipe.hdel(self._key, *found.tokens)
+                pipe.hset(self._key, mapping=fields)
+                try:
+                    await pipe.execute()
+                except WatchError:
+                    continue  # another process is taking over in this very moment
+            return epoch, found is not None
+        raise TargetRefused(
+            f"the checkpoint {self._key.decode('utf-8', 'replace')!r} changes all the time",
+            hint="several redis-ferry run for this task: stop all but one",
+        )
+
+    def _taken_over(self, theirs: int, ours: int) -> TargetRefused:
+        return TargetRefused(
+            f"another redis-ferry has taken over this task: its run is number {theirs}, ours was {ours}",
+            hint="let that one go on, or stop it before this one is started again",
+        )
+
+    async def _close_older_connections(self, client: Redis, epoch: int) -> None:
+        try:
+            for other in await client.client_list():
+                if str(other.get("name", "")).startswith(self._prefix):
+                    log.warning(
+                        "target.old_connection_closed",
+                        name=other["name"],
+                        id=other["id"],
+                        our_epoch=epoch,
+                    )
+                    await client.client_kill_filter(_id=str(other["id"]))
+        except NoPermissionError as error:
+            log.warning(
+                "target.old_connections_not_closed",
+                why=str(error),
+                means="an older connection of this task could still write the snapshot",
+                remedy="grant the target's user +@connection",
+            )

@@ -1,0 +1,27 @@
+from engine.codec.command_reader cimport CommandReader
+from engine.codec.out_buffer cimport OutBuffer
+
+cdef class BlockWriter(CommandReader):
+    cdef public long long offset
+    cdef bytes replid
+    cdef long long epoch
+    cdef bytes checkpoint_key
+    cdef bint has_checkpoint
+    cdef bytes ledger
+    cdef public long long serial
+    cdef public long long block_offset
+    cdef public long long margin_since_ms
+    cdef Py_ssize_t block_bytes
+    cdef OutBuffer out
+    cdef public int db
+    cdef int block_db
+    cdef bint is_open
+    cdef int block_replies
+    cdef int block_commands
+    cpdef set_replid(self, str replid)
+    cpdef checkpoint_block(self)
+    cdef copy_command(self)
+    cdef put_command(self, list arguments)
+    cdef put_token(self)
+    cdef open_block(self)
+    cdef close_block(self)

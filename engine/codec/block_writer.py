@@ -1,0 +1,139 @@
+"""Writes blocks of the stream: transactions that carry their checkpoint.
+
+    WATCH checkpoint · HSETNX checkpoint token-before 0 · MULTI · [SELECT db] · commands … · [SELECT 0]
+        · HDEL checkpoint token-before · HSET checkpoint … offset n db d token 1 · EXEC
+
+What the token is for stands in engine/checkpoint/checkpoint.py.
+"""
+
+try:
+    import cython
+except ModuleNotFoundError:
+    from engine.codec import cython_shim as cython
+if not cython.compiled:
+    from engine.codec.command_reader import CommandReader
+    from engine.codec.out_buffer import OutBuffer
+
+from engine.codec.block import Block
+
+GUARD_REPLIES = 2  # of WATCH and HSETNX
+
+
+@cython.cclass
+class BlockWriter(CommandReader):
+    """Puts the commands that the reader has found, or others, into a block.
+
+    offset: the stream offset after the last command taken. block_offset: that of the newest block given out.
+    serial: number of that block's write (checkpoint.py). db: database selected at the source at `offset`.
+    margin_since_ms: since when expiries may stand on the target with a margin, 0: there are none.
+    """
+
+    def __init__(self, plan) -> None:
+        CommandReader.__init__(self, plan.offset)
+        self.offset = plan.offset
+        self.replid = plan.replid.encode()
+        self.epoch = plan.epoch
+        self.checkpoint_key = plan.checkpoint_key
+        self.has_checkpoint = bool(plan.checkpoint_key)
+        self.ledger = plan.ledger.encode()
+        self.serial = plan.serial
+        self.block_offset = plan.offset
+        self.margin_since_ms = plan.margin_since_ms
+        self.block_bytes = plan.block_bytes
+        self.out = OutBuffer(plan.block_bytes + 64 * 1024)
+        self.db = plan.db
+        self.block_db = 0
+        self.is_open = False
+        self.block_replies = 0
+        self.block_commands = 0
+
+    def set_replid(self, replid):
+        """The history goes on under another id (PSYNC2); blocks closed from now on say so."""
+        self.replid = replid.encode()
+
+    def checkpoint_block(self):
+        """A block without commands: the open one must have been taken."""
+        self.open_block()
+        return self.close_block()
+
+    def copy_command(self):
+        if not self.is_open:
+            self.open_block()
+        self.out.put(self.ptr, self.command, self.pos - self.command)
+        self.block_commands += 1
+        self.block_replies += 1
+
+    def put_command(self, arguments):
+        """Write a command of our own making in place of the source's."""
+        if not self.is_open:
+            self.open_block()
+        self.out.put_header(42, len(arguments))
+        for text in arguments:
+            self.out.put_bulk_bytes(text)
+        self.block_replies += 1
+
+    def put_token(self):
+        """The token of the write `serial` (checkpoint.py, token)."""
+        self.out.put_bulk_bytes(b"at:%d:%d" % (self.epoch, self.serial))
+
+    def open_block(self):
+        out = self.out
+        self.is_open = True
+        self.block_db = 0
+        self.block_replies = 0
+        self.block_commands = 0
+        if self.has_checkpoint:
+            out.put_bytes(b"*2\r\n$5\r\nWATCH\r\n")
+            out.put_bulk_bytes(self.checkpoint_key)
+            out.put_bytes(b"*4\r\n$6\r\nHSETNX\r\n")
+            out.put_bulk_bytes(self.checkpoint_key)
+            self.put_token()
+            out.put_bytes(b"$1\r\n0\r\n*1\r\n$5\r\nMULTI\r\n")
+            self.block_replies = GUARD_REPLIES + 1
+        if self.db != 0:
+            out.put_bytes(b"*2\r\n$6\r\nSELECT\r\n")
+            out.put_bulk_number(self.db)
+            self.block_replies += 1
+            self.block_db = self.db
+
+    def close_block(self):
+        out = self.out
+        if self.block_db != 0:
+            out.put_bytes(b"*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n")
+            self.block_replies += 1
+        if self.has_checkpoint:
+            out.put_bytes(b"*3\r\n$4\r\nHDEL\r\n")
+            out.put_bulk_bytes(self.checkpoint_key)
+            self.put_token()
+            self.serial += 1
+            out.put_bytes(b"*20\r\n$4\r\nHSET\r\n")
+            out.put_bulk_bytes(self.checkpoint_key)
+            out.put_bytes(
+                b"$6\r\nformat\r\n$1\r\n1\r\n$5\r\nphase\r\n$6\r\nstream\r\n$5\r\nepoch\r\n"
+            )
+            out.put_bulk_number(self.epoch)
+            out.put_bytes(b"$6\r\nreplid\r\n")
+            out.put_bulk_bytes(self.replid)
+            out.put_bytes(b"$6\r\noffset\r\n")
+            out.put_bulk_number(self.offset)
+            out.put_bytes(b"$2\r\ndb\r\n")
+            out.put_bulk_number(self.db)
+            out.put_bytes(b"$6\r\nledger\r\n")
+            out.put_bulk_bytes(self.ledger)
+            out.put_bytes(b"$12\r\nmargin_since\r\n")
+            out.put_bulk_number(self.margin_since_ms)
+            self.put_token()
+            out.put_bytes(b"$1\r\n1\r\n*1\r\n$4\r\nEXEC\r\n")
+            self.block_replies += 3  # HDEL, HSET, EXEC
+        block = Block(
+            data=out.take(),
+            replies=self.block_replies,
+            commands=self.block_commands,
+            offset=self.offset,
+            db=self.db,
+            is_transaction=self.has_checkpoint,
+            guard_replies=GUARD_REPLIES if self.has_checkpoint else 0,
+        )
+        self.is_open = False
+        self.block_offset = self.offset
+        return block

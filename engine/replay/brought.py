@@ -1,0 +1,160 @@
+"""What a snapshot has to do with what the task, or others, have put on the target before it."""
+
+from __future__ import annotations
+
+import structlog
+
+from engine.codec.command_text import encode
+from engine.codec.key_recorder import KeyRecorder
+from engine.control_client import control_client
+from engine.errors import TargetRefused
+from engine.ledger.ledger import Ledger
+from engine.replay.leftovers import (
+    REPORT_NAME,
+    Delete,
+    count_unknown,
+    keep_existing,
+    remove_brought,
+    remove_leftovers,
+)
+from engine.replay.target_session import TargetSession
+from engine.settings import ConflictPolicy, TaskSettings
+from engine.stats import LineStats
+
+log = structlog.get_logger("engine.replay")
+
+
+class Brought:
+    """The line's ledger, and what is made of it.
+
+    A snapshot that is not the task's first one finds keys of earlier attempts on the target. With `replace` it goes over
+    them, and what it does not have is removed afterwards. With `skip` and `fail`, which leave a key that is there alone,
+    they are removed before.
+    """
+
+    def __init__(self, ledger: Ledger, settings: TaskSettings, stats: LineStats) -> None:
+        self._ledger = ledger
+        self._settings = settings
+        self._stats = stats
+
+    @property
+    def recorder(self) -> KeyRecorder | None:
+        """What the transcoders note names with."""
+        return self._ledger.recorder
+
+    @property
+    def ledger_id(self) -> str:
+        """Goes into the checkpoint; empty if no list is kept."""
+        return self._ledger.id if self._ledger.directory is not None else ""
+
+    def take_over(self, session: TargetSession) -> None:
+        """Find out whether the list is that of what this target holds."""
+        found = session.checkpoint
+        ledger = self._ledger
+        if not session.had_checkpoint or found is None:
+            ledger.renew()
+        elif found.ledger != ledger.id:
+            ledger.renew(is_complete=False)
+        else:
+            ledger.resume_at(None if found.position is None else found.position.offset)
+        session.ledger_id = self.ledger_id
+
+    def note_applied(self, offset: int) -> None:
+        """The target has the stream up to `offset`."""
+        self._ledger.note_applied(offset)
+
+    def is_brought(self, db: int, key: bytes) -> bool:
+        """Whether the task may have put the key there; True where no list tells."""
+        return not self._ledger.is_trusted or bool(self._ledger.brought(db, [key]))
+
+    async def before_snapshot(self, session: TargetSession) -> None:
+        """Make the target ready for a snapshot, the first one or another.
+
+        Raises:
+            TargetRefused: keys of earlier attempts cannot be told from the target's own.
+            TargetUnreachable, TargetAuthError, LedgerError.
+        """
+        ledger = self._ledger
+        if self._settings.on_conflict is not ConflictPolicy.REPLACE:
+            await self._keep_or_remove(session)
+        ledger.begin_snapshot(is_first=True)
+        session.ledger_id = self.ledger_id
+
+    async def _keep_or_remove(self, session: TargetSession) -> None:
+        ledger = self._ledger
+        is_first = not session.had_checkpoint
+        if not is_first and not ledger.is_trusted:
+            raise TargetRefused(
+                "the target holds keys of an earlier attempt of this task, and no list on this machine tells which: "
+                f"--on-conflict {self._settings.on_conflict} would take them for the target's own",
+                hint="run it where it ran before (same --spool-dir), empty the target, or use --on-conflict replace",
+            )
+        client = control_client(
+            self._settings.target,
+            timeout_seconds=self._settings.target_link.reply_timeout_seconds,
+        )
+        try:
+            if ledger.dbs:
+                counts = await remove_brought(client, ledger, self._delete_through(session))
+                self._stats.leftovers_removed += counts.keys_chosen
+            elif ledger.is_trusted and not ledger.has_kept:
+                await keep_existing(client, ledger)
+        finally:
+            await client.aclose()
+
+    async def after_snapshot(self, session: TargetSession, offset: int) -> None:
+        """Remove what earlier attempts brought and this snapshot, whose stream begins behind `offset`, does not have.
+
+        Raises:
+            TargetUnreachable, TargetAuthError, LedgerError, and what ended the target's link.
+        """
+        ledger = self._ledger
+        if ledger.may_have_leftovers or (ledger.directory is None and session.had_checkpoint):
+            await self._clean(session)
+        ledger.end_snapshot(offset)
+
+    async def _clean(self, session: TargetSession) -> None:
+        ledger = self._ledger
+        if ledger.directory is None:
+            log.warning(
+                "leftovers.not_removed",
+                why="no list of the task's keys is kept without a spool folder",
+                means="keys deleted on the source since the first snapshot stay on the target",
+                remedy="start with an empty target, or give --spool-dir",
+            )
+            return
+        client = control_client(
+            self._settings.target,
+            timeout_seconds=self._settings.target_link.reply_timeout_seconds,
+        )
+        try:
+            if ledger.is_trusted:
+                counts = await remove_leftovers(client, ledger, self._delete_through(session))
+                await session.delivery.drain()
+                self._stats.leftovers_removed += counts.keys_chosen
+                return
+            counts = await count_unknown(client, ledger)
+        finally:
+            await client.aclose()
+        if counts.keys_chosen:
+            log.warning(
+                "leftovers.not_removed",
+                keys=counts.keys_chosen,
+                why="the list of the task's keys is that of another run: they may be the target's own",
+                names=str(ledger.directory / REPORT_NAME),
+                remedy="delete those that are not wanted by hand",
+            )
+
+    def _delete_through(self, session: TargetSession) -> Delete:
+        async def delete(db: int, keys: list[bytes]) -> None:
+            commands = [encode("SELECT", db), encode("UNLINK", *keys), encode("SELECT", 0)]
+            await session.delivery.send(session.guarded(commands), 0.0)
+
+        return delete
+
+    def close(self, *, is_complete: bool) -> None:
+        """Keep the list for the next run, or drop it: the task is over."""
+        if is_complete:
+            self._ledger.remove()
+        else:
+            self._ledger.close()

@@ -1,0 +1,35 @@
+"""How expiries are put off while the target is behind, so that none can come before its renewal. Pure.
+
+A key whose time runs out on the target while the write that renews it is still on its way would be lost for good. So
+while a line is behind, an expiry within the horizon is applied later by the margin; the source's own DEL removes the
+key when it has really expired (db.c, propagateDeletion; expired keys are never deleted by a replica), and when the
+line has caught up the true times are set (settlement.py).
+"""
+
+from __future__ import annotations
+
+import time
+
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
+
+# Far more than the longest time a line may be behind; a key that is left with it goes away all the same.
+MARGIN_MS = 30 * DAY_MS
+# What expires later than this is caught up with by then.
+HORIZON_MS = 7 * DAY_MS
+# A line whose oldest bytes waited no longer counts as caught up.
+LAG_SECONDS = 0.25
+
+
+def horizon_ms() -> int:
+    """The moment (ms since the epoch) before which an expiry gets the margin if the line is behind now."""
+    return int(time.time() * 1000) + HORIZON_MS
+
+
+def least_margined_ms(margin_since_ms: int) -> int:
+    """No expiry on the target that has a margin lies before this moment.
+
+    margin_since_ms: when the line fell behind. An expiry was not yet past then; a day covers clocks that differ and
+    bytes that had waited at the source.
+    """
+    return margin_since_ms + MARGIN_MS - DAY_MS

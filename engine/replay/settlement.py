@@ -1,0 +1,139 @@
+"""Gives expiries their true times once the line has caught up.
+
+Some stand on the target with a margin (margin.py). Some came as a duration, `EXPIRE key 100` of sources before 7.0, in
+bytes that had waited at the source, so that nothing in the stream tells the moment they count from. In either case the
+source is asked for the times together with the offset at which its answer holds, and the stream phase sends the
+correction at exactly that offset. A hash whose fields have expiries is asked for as a whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from engine.codec.command_text import encode
+from engine.codec.crc64 import crc64
+from engine.control_client import control_client, raise_if_cancelled
+from engine.endpoint import Endpoint
+from engine.errors import SourceNotReady
+from engine.settings import SourceSettings
+
+log = structlog.get_logger("engine.replay")
+
+Key = tuple[int, bytes]  # database, name
+
+# Few, so that the answers of one request lie within a millisecond where the source tells no moments.
+KEYS_AT_ONCE = 500
+HASHES_AT_ONCE = 20
+FOOTER_BYTES = 10  # of a DUMP payload: RDB version, CRC64
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """Commands that make the expiries true for the stream's state at `offset`; they end in database 0."""
+
+    offset: int
+    commands: list[bytes]
+
+
+class Settlement:
+    """Asks one source.
+
+    tells_moments: the source has PEXPIRETIME (7.0). target_rdb_version: of the payloads sent to the target.
+    corrected: keys that were given their time. refused: why the source does not tell, empty if it does.
+    """
+
+    def __init__(
+        self,
+        source: Endpoint,
+        settings: SourceSettings,
+        *,
+        tells_moments: bool,
+        target_rdb_version: int,
+    ) -> None:
+        self._client = control_client(source, timeout_seconds=settings.connect_timeout_seconds)
+        self._tells_moments = tells_moments
+        self._target_rdb_version = target_rdb_version
+        self.corrected = 0
+        self.refused = ""
+
+    async def check(self) -> bool:
+        """Whether the source answers such questions; warns if it does not.
+
+        Raises:
+            SourceNotReady: it cannot be asked now.
+        """
+        await self.ask([(0, b"")], [(0, b"")])
+        if self.refused:
+            log.warning(
+                "expiry.cannot_be_settled",
+                why=self.refused,
+                means="a key that is renewed at the source while the target is behind may expire on the target first",
+                remedy="permit +multi +exec +info +time +select +pttl +pexpiretime +dump to the source's user",
+            )
+        return not self.refused
+
+    async def ask(
+        self, keys: Sequence[Key], hashes: Sequence[Key], *, removes_missing: bool = True
+    ) -> Correction | None:
+        """Ask for at most KEYS_AT_ONCE and HASHES_AT_ONCE; None if the source refuses to answer.
+
+        removes_missing: a key that the source does not have is to be removed.
+        Raises:
+            SourceNotReady: no connection; ask again later.
+        """
+        pipe = self._client.pipeline(transaction=True)
+        pipe.execute_command("INFO", "replication")
+        pipe.execute_command("TIME")
+        question = "PEXPIRETIME" if self._tells_moments else "PTTL"
+        for db, name in (*keys, *hashes):
+            pipe.execute_command("SELECT", db)
+            pipe.execute_command(question, name)
+        for db, name in hashes:
+            pipe.execute_command("SELECT", db)
+            pipe.execute_command("DUMP", name)
+        try:
+            info, moment, *answers = await pipe.execute()
+        except (RedisConnectionError, RedisTimeoutError, OSError) as error:
+            raise_if_cancelled()
+            raise SourceNotReady(f"the source cannot be asked for expiries now: {error}") from error
+        except RedisError as error:
+            raise_if_cancelled()
+            self.refused = str(error)
+            return None
+        raise_if_cancelled()
+        now_ms = 0 if self._tells_moments else moment[0] * 1000 + moment[1] // 1000
+        times = answers[1 : 2 * (len(keys) + len(hashes)) : 2]
+        payloads = answers[2 * (len(keys) + len(hashes)) + 1 :: 2]
+        commands = []
+        for (db, name), left in zip(keys, times, strict=False):
+            if left >= 0:
+                commands += [encode("SELECT", db), encode("PEXPIREAT", name, now_ms + left)]
+            elif left == -2 and removes_missing:
+                # The source's DEL of an expired one may still be to come.
+                commands += [encode("SELECT", db), encode("DEL", name)]
+        for (db, name), left, payload in zip(hashes, times[len(keys) :], payloads, strict=True):
+            if payload is not None:
+                expires = 0 if left < 0 else now_ms + left
+                commands += [encode("SELECT", db), self._restore(name, expires, payload)]
+            elif removes_missing:
+                commands += [encode("SELECT", db), encode("DEL", name)]
+        self.corrected += len(commands) // 2
+        return Correction(int(info["master_repl_offset"]), [*commands, encode("SELECT", 0)])
+
+    def _restore(self, name: bytes, expire_at_ms: int, payload: Any) -> bytes:
+        body = bytes(payload[:-FOOTER_BYTES]) + self._target_rdb_version.to_bytes(2, "little")
+        footed = body + crc64(body).to_bytes(8, "little")
+        return encode("RESTORE", name, expire_at_ms, footed, "REPLACE", "ABSTTL")
+
+    async def close(self) -> None:
+        """Close the control connection."""
+        with contextlib.suppress(RedisError, OSError):
+            await self._client.aclose()

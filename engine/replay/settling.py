@@ -1,0 +1,169 @@
+"""When expiries are put right: one step at a time, between the blocks of the stream."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+
+import structlog
+
+from engine.codec.stream import StreamTranscoder
+from engine.errors import SourceNotReady
+from engine.replay.margin import least_margined_ms
+from engine.replay.margined_keys import MarginedKeys
+from engine.replay.owed import OwedExpiries
+from engine.replay.settlement import HASHES_AT_ONCE, KEYS_AT_ONCE, Correction, Key, Settlement
+
+log = structlog.get_logger("engine.replay")
+
+Batch = tuple[list[Key], list[Key]]
+
+
+class Settling:
+    """Makes corrections, one after the other, until nothing is owed.
+
+    First the source is asked, then the stream goes on up to the offset of the answer and no further
+    (`transcoder.pause_at`), then the correction goes out, then the rest. search: looks for keys on the target whose
+    expiry lies at or behind a moment; with the hashes or without.
+    """
+
+    def __init__(
+        self,
+        transcoder: StreamTranscoder,
+        settlement: Settlement,
+        owed: OwedExpiries,
+        *,
+        search: Callable[[int, bool], MarginedKeys],
+        is_brought: Callable[[int, bytes], bool],
+    ) -> None:
+        self._transcoder = transcoder
+        self._settlement = settlement
+        self._owed = owed
+        self._search = search
+        self._is_brought = is_brought
+        self._asked: Batch = ([], [])
+        self._found: list[Key] = []
+        self._searching: MarginedKeys | None = None
+        self._pages: AsyncIterator[Batch] | None = None
+        self._swaps = 0
+        self.correction: Correction | None = None
+        transcoder.add_late_keys(owed.keys, owed.hashes)
+        transcoder.is_settling = owed.scans_keys or owed.scans_hashes
+
+    @property
+    def is_owing(self) -> bool:
+        """Whether the target holds an expiry that is not the source's."""
+        transcoder = self._transcoder
+        return bool(
+            self._asked[0]
+            or self._asked[1]
+            or self._found
+            or transcoder.late_keys
+            or transcoder.late_hashes
+            or transcoder.late_keys_lost
+            or self._owed.scans_keys
+            or self._owed.scans_hashes
+        )
+
+    def save(self) -> None:
+        """Note in `owed` what the next stay at the target has to do."""
+        transcoder, owed = self._transcoder, self._owed
+        owed.keys = transcoder.late_keys.union(self._asked[0], self._found)
+        owed.hashes = transcoder.late_hashes.union(self._asked[1])
+        self._note_lost()
+
+    async def ask(self) -> bool:
+        """Ask the source about the next few keys; False if it cannot be asked now or there is nothing to ask.
+
+        Raises:
+            TargetLinkLost: keys were looked for on the target and it does not answer.
+        """
+        self._note_lost()
+        batch = await self._next_batch()
+        if batch is None:
+            return False
+        self._asked = batch
+        try:
+            self.correction = await self._settlement.ask(*batch)
+        except SourceNotReady as error:
+            log.debug("expiry.cannot_ask", error=str(error))
+            self._put_back()
+            return False
+        if self.correction is None:
+            log.error(
+                "expiry.not_corrected",
+                keys=len(batch[0]) + len(batch[1]),
+                why=self._settlement.refused,
+                means="their expiries on the target are not those of the source",
+            )
+            self._asked = ([], [])
+            self._transcoder.release_late_keys()
+            return True
+        self._transcoder.pause_at = self.correction.offset
+        return True
+
+    def is_due(self) -> bool:
+        """Whether the stream has come to where the correction belongs."""
+        return self.correction is not None and self._transcoder.offset >= self.correction.offset
+
+    def done(self) -> None:
+        """The correction is applied."""
+        self.correction = None
+        self._asked = ([], [])
+        self._transcoder.pause_at = -1
+        self._transcoder.release_late_keys()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._settlement.close()
+        if self._searching is not None:
+            await self._searching.close()
+
+    def _put_back(self) -> None:
+        keys, hashes = self._asked
+        self._asked = ([], [])
+        self._transcoder.add_late_keys(set(keys), set(hashes))
+
+    def _note_lost(self) -> None:
+        if self._transcoder.late_keys_lost:
+            self._transcoder.late_keys_lost = 0
+            self._owed.scans_keys = self._owed.scans_hashes = True
+            self._transcoder.is_settling = True
+            self._pages = None  # a search that is under way has passed where they are
+
+    async def _next_batch(self) -> Batch | None:
+        keys, hashes = self._transcoder.take_late(KEYS_AT_ONCE, HASHES_AT_ONCE)
+        while not keys and not hashes:
+            if self._found:
+                keys, self._found = self._found[:KEYS_AT_ONCE], self._found[KEYS_AT_ONCE:]
+                break
+            if not self._owed.scans_keys and not self._owed.scans_hashes:
+                return None
+            if self._pages is None or self._swaps != self._transcoder.swaps:
+                await self._start_search()
+            assert self._pages is not None
+            page = await anext(self._pages, None)
+            if page is None:
+                await self._end_search()
+                continue
+            self._found += [it for it in page[0] if self._is_brought(*it)]
+            hashes = [it for it in page[1] if self._is_brought(*it)]
+        if len(hashes) > HASHES_AT_ONCE:
+            self._transcoder.add_late_keys(set(), set(hashes[HASHES_AT_ONCE:]))
+            hashes = hashes[:HASHES_AT_ONCE]
+        return keys, hashes
+
+    async def _start_search(self) -> None:
+        if self._searching is not None:
+            await self._searching.close()
+        self._swaps = self._transcoder.swaps
+        least_ms = least_margined_ms(self._transcoder.margin_since_ms)
+        self._searching = self._search(least_ms, self._owed.scans_hashes)
+        self._pages = self._searching.batches()
+
+    async def _end_search(self) -> None:
+        assert self._searching is not None
+        log.info("expiry.searched", keys=self._searching.seen)
+        await self._searching.close()
+        self._searching = self._pages = None
+        self._owed.scans_keys = self._owed.scans_hashes = False
+        self._transcoder.is_settling = False

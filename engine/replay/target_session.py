@@ -1,0 +1,160 @@
+"""One stay at the target: from taking the line over to the end of the data connection."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+
+from engine.checkpoint.checkpoint import (
+    CLAIM_SERIAL,
+    GUARD_REPLIES,
+    WRITE_REPLIES,
+    guarded_write,
+    snapshot_fields,
+    stream_fields,
+    token,
+)
+from engine.checkpoint.claim import Claim, LineClaim
+from engine.codec.block import Block
+from engine.codec.command_text import encode
+from engine.errors import EngineError
+from engine.position import Position
+from engine.replay.delivery import Delivery, DeliveryEvents
+from engine.replay.token_bucket import TokenBucket
+from engine.settings import ConflictPolicy, DeliveryMode, TaskSettings
+from engine.stats import LineStats
+from engine.target.capabilities import Capabilities, probe_target
+from engine.target.replies import ReplyPolicy
+
+
+class TargetSession:
+    """The right and the connection to write one line.
+
+    checkpoint: what the target had when the line was taken over; had_checkpoint: whether it had one. epoch: ours. serial: number of our newest write that
+    moves the token (checkpoint.py); the stream's transcoder counts on from it. ledger_id: goes into the checkpoint.
+    """
+
+    def __init__(
+        self,
+        *,
+        key: bytes,
+        capabilities: Capabilities,
+        claim: Claim,
+        delivery: Delivery,
+        is_exactly_once: bool,
+        ledger_id: str,
+    ) -> None:
+        self.key = key
+        self.capabilities = capabilities
+        self.epoch = claim.epoch
+        self.checkpoint = claim.checkpoint
+        self.had_checkpoint = claim.was_there
+        self.delivery = delivery
+        self.is_exactly_once = is_exactly_once
+        self.ledger_id = ledger_id
+        self.serial = CLAIM_SERIAL
+
+    @classmethod
+    async def open(  # noqa: PLR0913 - keyword-only; the line has them at hand
+        cls,
+        settings: TaskSettings,
+        claim: LineClaim,
+        *,
+        key: bytes,
+        connection_prefix: str,
+        known_epoch: int,
+        ledger_id: str,
+        accept: Callable[[Capabilities], None],
+        limiter: TokenBucket,
+        stats: LineStats,
+        events: DeliveryEvents,
+    ) -> TargetSession:
+        """Ask what the target is, take the line over, connect.
+
+        accept: raises if this target is not to be written to.
+        Raises:
+            TargetUnreachable, TargetNotReady, TargetAuthError, TargetRefused.
+        """
+        is_exactly_once = settings.delivery is DeliveryMode.EXACTLY_ONCE
+        capabilities = await probe_target(settings.target, settings.target_link)
+        accept(capabilities)
+        claimed = await claim.take(known_epoch)
+        delivery = Delivery(limiter=limiter, stats=stats, events=events)
+        try:
+            await delivery.open(
+                settings.target,
+                settings.target_link,
+                client_name=f"{connection_prefix}{claimed.epoch}",
+                policy=ReplyPolicy(skip_existing=settings.on_conflict is ConflictPolicy.SKIP),
+            )
+            await claim.check(claimed.epoch)
+        except BaseException:
+            delivery.close()
+            if not claimed.was_there:
+                with contextlib.suppress(EngineError):
+                    await claim.withdraw()
+            raise
+        return cls(
+            key=key,
+            capabilities=capabilities,
+            claim=claimed,
+            delivery=delivery,
+            is_exactly_once=is_exactly_once,
+            ledger_id=ledger_id,
+        )
+
+    @property
+    def checkpoint_key(self) -> bytes:
+        """What the stream's blocks write to; empty if they are to be no transactions."""
+        return self.key if self.is_exactly_once else b""
+
+    def snapshot_fields(self, replid: str) -> dict[str, str]:
+        """The checkpoint of a snapshot that is not applied in whole."""
+        return snapshot_fields(replid, self.epoch, ledger=self.ledger_id)
+
+    def stream_fields(self, position: Position, db: int, *, margin_since_ms: int) -> dict[str, str]:
+        """The checkpoint of a place in the stream."""
+        return stream_fields(
+            position, db, self.epoch, ledger=self.ledger_id, margin_since_ms=margin_since_ms
+        )
+
+    async def write_checkpoint(self, fields: Mapping[str, str], *, anew: bool = False) -> None:
+        """Write the checkpoint and wait until the target has it. anew: nothing older stays in the hash."""
+        await self.delivery.send_own(self.checkpoint_block(fields, anew=anew))
+
+    def checkpoint_block(self, fields: Mapping[str, str], *, anew: bool = False) -> Block:
+        """The commands that write the checkpoint behind everything sent before."""
+        if not self.is_exactly_once:
+            flat = [text for pair in fields.items() for text in pair]
+            return Block(data=encode("HSET", self.key, *flat), replies=1)
+        before, after = self._next_tokens()
+        data = guarded_write(self.key, before=before, after=after, fields=fields, anew=anew)
+        return Block(
+            data=data, replies=WRITE_REPLIES, is_transaction=True, guard_replies=GUARD_REPLIES
+        )
+
+    async def remove_checkpoint(self) -> None:
+        """Remove the checkpoint: the task is over."""
+        block = self.guarded([encode("DEL", self.key)])
+        await self.delivery.send_own(block)
+
+    def guarded(self, commands: list[bytes]) -> Block:
+        """Commands of ours that only happen if nobody has taken over; they start and end in database 0."""
+        if not self.is_exactly_once:
+            return Block(data=b"".join(commands), replies=len(commands))
+        before, after = self._next_tokens()
+        data = guarded_write(self.key, before=before, after=after, fields={}, commands=commands)
+        return Block(
+            data=data,
+            replies=WRITE_REPLIES + len(commands),
+            is_transaction=True,
+            guard_replies=GUARD_REPLIES,
+        )
+
+    def _next_tokens(self) -> tuple[bytes, bytes]:
+        self.serial += 1
+        return token(self.epoch, self.serial - 1), token(self.epoch, self.serial)
+
+    def close(self) -> None:
+        """Drop the connection."""
+        self.delivery.close()

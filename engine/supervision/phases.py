@@ -1,0 +1,315 @@
+"""Which phase a line is in, and what of it outlives a session at the target."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import structlog
+
+from engine.checkpoint.checkpoint import Checkpoint
+from engine.codec.plan import SnapshotPlan, StreamPlan
+from engine.codec.stream import StreamTranscoder
+from engine.position import Position
+from engine.replay.brought import Brought
+from engine.replay.margin import MARGIN_MS
+from engine.replay.margined_keys import MarginedKeys
+from engine.replay.owed import OwedExpiries
+from engine.replay.settlement import Settlement
+from engine.replay.settling import Settling
+from engine.replay.snapshot_phase import SnapshotEnd, SnapshotPhase
+from engine.replay.stream_phase import StreamEnd, StreamPhase
+from engine.replay.target_session import TargetSession
+from engine.settings import ConflictPolicy, Method, TaskSettings
+from engine.source.handshake import FullResync, Verdict
+from engine.source.intake import Intake
+from engine.spool.spool import Spool
+from engine.stats import LineStats
+from engine.supervision.states import TaskState
+
+log = structlog.get_logger("engine.line")
+
+MOMENTS_SINCE = (7, 0)  # PEXPIRETIME
+
+
+class Phases:
+    """The snapshot and the stream of one line.
+
+    stop_at: monotonic time when to stop at the latest, None: not yet. is_complete: nothing is left to go on with.
+    has_followed_stream: this process has been in the stream phase, so the target has had a checkpoint of it.
+    """
+
+    def __init__(
+        self,
+        settings: TaskSettings,
+        spool: Spool,
+        intake: Intake,
+        stats: LineStats,
+        brought: Brought,
+    ) -> None:
+        self._brought = brought
+        self._settings = settings
+        self._spool = spool
+        self._intake = intake
+        self._stats = stats
+        self._snapshot_position: Position | None = None
+        self._snapshot_generation = 0
+        self._snapshot: SnapshotPhase | None = None
+        self._snapshot_began_ms = 0
+        self._position = Position("", 0)
+        self._db = 0
+        self._stream: StreamPhase | None = None
+        self._owed = OwedExpiries()
+        self._margin_since_ms = 0
+        self._can_settle: bool | None = None
+        self._target_run_id = ""
+        self._goal_offset: int | None = None
+        self._acknowledged_offset = -1
+        self.stop_at: float | None = None
+        self.is_complete = False
+        self.has_followed_stream = False
+
+    # ---- what the line asks and tells
+
+    @property
+    def has_snapshot_to_apply(self) -> bool:
+        """Whether the source has sent, or sends, a snapshot that the target does not have in whole."""
+        return self._snapshot_position is not None
+
+    @property
+    def is_owing(self) -> bool:
+        """Whether the target holds an expiry that is not the source's."""
+        return self._stream is not None and self._stream.is_owing
+
+    @property
+    def has_begun_snapshot(self) -> bool:
+        """Whether a snapshot is on its way to the target."""
+        return self._snapshot is not None
+
+    def goes_on_with_snapshot(self, session: TargetSession) -> bool:
+        """Whether a snapshot was begun and what it has brought so far is still there."""
+        return (
+            self._snapshot is not None
+            and session.had_checkpoint
+            and session.capabilities.run_id == self._snapshot.target_run_id
+            and self._settings.on_conflict is ConflictPolicy.REPLACE
+        )
+
+    def note_verdict(self, verdict: Verdict) -> None:
+        """The source has answered PSYNC."""
+        if isinstance(verdict, FullResync):
+            self._snapshot_position = verdict.position
+            self._snapshot_generation = self._spool.first_generation
+            self._snapshot = None
+            self._owed = OwedExpiries()
+            self._margin_since_ms = 0
+
+    def resume(self, session: TargetSession, found: Checkpoint, position: Position) -> None:
+        """The stream goes on behind `position`, where the spool stands now."""
+        self._position = Position(self._spool.replid_at(position.offset), position.offset)
+        self._db = found.db
+        self._margin_since_ms = found.margin_since_ms
+        if found.margin_since_ms and session.capabilities.run_id != self._target_run_id:
+            self._owed.scans_keys = self._owed.scans_hashes = True
+        self._stats.applied_offset = position.offset
+        self._stats.snapshot_is_applied = True
+
+    def wants_acknowledgement(self, offset: int) -> bool:
+        """Whether the source waits to hear of `offset`."""
+        stream = self._stream
+        return (
+            stream is not None
+            and self._acknowledged_offset < stream.transcoder.getack_offset <= offset
+        )
+
+    def is_goal_reached(self) -> bool:
+        """Whether the target has all that the task is to bring."""
+        return self._goal_offset is not None and self._stats.applied_offset >= self._goal_offset
+
+    def observe(self) -> None:
+        """Bring the counters of the phase into the line's."""
+        if self._stream is not None:
+            self._stats.flushes = self._stream.transcoder.flushes
+
+    # ---- the run
+
+    async def run(self, session: TargetSession, enter: Callable[[TaskState], None]) -> None:
+        """Apply what is to be applied until there is nothing more or a stop is asked for."""
+        while True:
+            if self._snapshot_position is not None:
+                end = await self._take_snapshot(session, enter, self._snapshot_position)
+                if end is SnapshotEnd.STOPPED:
+                    return
+                if end is SnapshotEnd.REPLACED:
+                    continue
+                if self._settings.method is Method.FULL:
+                    await session.remove_checkpoint()
+                    self.is_complete = True
+                    return
+            if await self._follow_stream(session, enter) is StreamEnd.STOPPED:
+                return
+
+    def _is_stopping(self) -> bool:
+        return self.stop_at is not None
+
+    def _settlement(self, session: TargetSession) -> Settlement:
+        version = tuple(int(it) for it in self._intake.facts.version.split(".")[:2] if it.isdigit())
+        return Settlement(
+            self._settings.source,
+            self._settings.source_link,
+            tells_moments=version >= MOMENTS_SINCE,
+            target_rdb_version=session.capabilities.rdb_version,
+        )
+
+    async def _check_settlement(self, session: TargetSession) -> bool:
+        if self._can_settle is None:
+            settlement = self._settlement(session)
+            try:
+                self._can_settle = await settlement.check()
+            finally:
+                await settlement.close()
+        return self._can_settle
+
+    async def _take_snapshot(
+        self, session: TargetSession, enter: Callable[[TaskState], None], position: Position
+    ) -> SnapshotEnd:
+        stats, generation = self._stats, self._snapshot_generation
+        enter(TaskState.SNAPSHOT)
+        if self._snapshot is None:
+            has_margin = (
+                self._settings.method is Method.INCREMENTAL
+                and await self._check_settlement(session)
+            )
+            stats.begin_snapshot(position.offset)
+            await self._brought.before_snapshot(session)
+            # From the first key on the old checkpoint would be a lie.
+            await session.write_checkpoint(session.snapshot_fields(position.replid), anew=True)
+            if self._snapshot_generation != generation:
+                return SnapshotEnd.REPLACED  # while we waited
+            self._snapshot_began_ms = int(time.time() * 1000) + self._intake.facts.clock_offset_ms
+            self._snapshot = SnapshotPhase(
+                self._spool,
+                self._snapshot_plan(session, MARGIN_MS if has_margin else 0),
+                stats,
+                generation=generation,
+                target_run_id=session.capabilities.run_id,
+                is_stopping=self._is_stopping,
+                recorder=self._brought.recorder,
+            )
+        phase = self._snapshot
+        end = await phase.run(session.delivery)
+        if end is not SnapshotEnd.APPLIED:
+            return end
+        if self._snapshot_generation != generation:
+            return SnapshotEnd.REPLACED
+        await self._brought.after_snapshot(session, position.offset)
+        if stats.not_carried:
+            log.warning("snapshot.not_carried", what=stats.not_carried)
+        transcoder = phase.transcoder
+        self._owed = OwedExpiries(
+            hashes=set(transcoder.late_hashes),
+            scans_keys=transcoder.margined > 0,
+            scans_hashes=transcoder.late_hashes_lost > 0,
+        )
+        self._margin_since_ms = self._snapshot_began_ms if transcoder.margined else 0
+        stats.snapshot_is_applied = True
+        log.info("snapshot.applied", keys=stats.keys_applied, bytes=stats.bytes_applied)
+        self._position, self._db = position, 0
+        self._snapshot = self._snapshot_position = None
+        return end
+
+    def _snapshot_plan(self, session: TargetSession, margin_ms: int) -> SnapshotPlan:
+        capabilities = session.capabilities
+        return SnapshotPlan(
+            target_rdb_version=capabilities.rdb_version,
+            redis_types=capabilities.redis_types,
+            valkey_types=capabilities.valkey_types,
+            on_conflict=self._settings.on_conflict,
+            strings_as_set=capabilities.absolute_set,
+            functions=capabilities.functions,
+            key_metadata=capabilities.key_metadata,
+            margin_ms=margin_ms,
+            block_bytes=self._settings.target_link.block_bytes,
+        )
+
+    async def _follow_stream(
+        self, session: TargetSession, enter: Callable[[TaskState], None]
+    ) -> StreamEnd:
+        enter(TaskState.STREAM)
+        if self._settings.exit_when_synced and self._goal_offset is None:
+            self._goal_offset = max(await self._intake.ask_offset(), self._spool.end_offset)
+            log.info("stream.goal", offset=self._goal_offset)
+        fields = session.stream_fields(
+            self._position, self._db, margin_since_ms=self._margin_since_ms
+        )
+        await session.write_checkpoint(fields)
+        self.has_followed_stream = True
+        self._target_run_id = session.capabilities.run_id
+        has_margin = await self._check_settlement(session)
+        if self._snapshot_position is not None:
+            return StreamEnd.REPLACED  # while we waited
+        stream = self._stream = StreamPhase(
+            self._spool,
+            session,
+            self._stream_plan(session),
+            is_done=self._is_done,
+            is_late=lambda: self._intake.is_late,
+            has_margin=has_margin,
+            settling=lambda transcoder: self._settling(session, transcoder),
+            recorder=self._brought.recorder,
+        )
+        try:
+            end = await stream.run()
+        finally:
+            self._margin_since_ms = stream.transcoder.margin_since_ms
+            self._log_end(session, stream)
+        return end
+
+    def _stream_plan(self, session: TargetSession) -> StreamPlan:
+        return StreamPlan(
+            checkpoint_key=session.checkpoint_key,
+            replid=self._position.replid,
+            offset=self._position.offset,
+            db=self._db,
+            epoch=session.epoch,
+            serial=session.serial,
+            ledger=session.ledger_id,
+            margin_since_ms=self._margin_since_ms,
+            absolute_expiry=session.capabilities.absolute_set,
+            clock_offset_ms=self._intake.facts.clock_offset_ms,
+            block_bytes=self._settings.target_link.block_bytes,
+        )
+
+    def _settling(self, session: TargetSession, transcoder: StreamTranscoder) -> Settling:
+        def search(least_ms: int, with_hashes: bool) -> MarginedKeys:
+            return MarginedKeys(
+                self._settings.target,
+                self._settings.target_link,
+                least_ms=least_ms,
+                has_field_ttls=with_hashes and session.capabilities.has_field_ttls,
+            )
+
+        return Settling(
+            transcoder,
+            self._settlement(session),
+            self._owed,
+            search=search,
+            is_brought=self._brought.is_brought,
+        )
+
+    def _is_done(self) -> bool:
+        if self.stop_at is not None:
+            return not self.is_owing or time.monotonic() >= self.stop_at
+        return self.is_goal_reached() and not self.is_owing
+
+    def _log_end(self, session: TargetSession, stream: StreamPhase) -> None:
+        if session.delivery.link.scripts_failed:
+            log.warning(
+                "stream.scripts_failed",
+                count=session.delivery.link.scripts_failed,
+                why="they failed at the source as well: sources before 5.0 replicate such scripts",
+            )
+        if stream.transcoder.flushes:
+            log.warning("stream.flushes_applied", count=stream.transcoder.flushes)
+        applied = Position(stream.replid, self._stats.applied_offset)
+        log.info("stream.stopped", position=str(applied), db=stream.transcoder.db)
