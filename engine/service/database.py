@@ -34,10 +34,32 @@ class Database:
     _lock_file: IO[str]
     _owner: AsyncConnection | None = None
 
+    async def keep_ownership(self) -> bool:
+        """Take the ownership again if the server has lost it with its connection; False if another has it now.
+
+        Raises:
+            DBAPIError, OSError: the server does not answer.
+        """
+        if self._owner is None:
+            return True
+        try:
+            await self._owner.execute(text("SELECT 1"))
+            await self._owner.commit()
+        except (SQLAlchemyError, OSError):
+            with contextlib.suppress(SQLAlchemyError, OSError):
+                await self._owner.invalidate()
+                await self._owner.close()
+            try:
+                self._owner = await _lock_postgres(self.engine)
+            except ConfigError:
+                return False
+        return True
+
     async def close(self) -> None:
         """Close all connections and give up the ownership."""
         if self._owner is not None:
-            await self._owner.close()
+            with contextlib.suppress(SQLAlchemyError, OSError):
+                await self._owner.close()
         await self.engine.dispose()
         self._lock_file.close()
 

@@ -48,6 +48,7 @@ from engine.settings import MIB, ResumeMode
 log = structlog.get_logger("engine.service")
 
 START_PAUSE_SECONDS = 0.05
+PING_SECONDS = 15.0
 
 
 class MigrationService:
@@ -67,6 +68,7 @@ class MigrationService:
         self.exchanges = Exchanges(
             hook, catalog=self.catalog, journal=self.journal, do=self.workers.do
         )
+        self._pinging = asyncio.Lock()
         self._writers: list[asyncio.Task[None]] = []
 
     # ---- the service's own life
@@ -77,10 +79,19 @@ class MigrationService:
         self._writers = [
             asyncio.create_task(self.catalog.write_unsaved(), name="records writer"),
             asyncio.create_task(self.journal.write(), name="logs writer"),
+            asyncio.create_task(self._look_after_store(), name="store watch"),
         ]
         for record in self.catalog:
             self._go_on(record)
         self.workers.do(self._start_working(), name="go on")
+
+    async def _look_after_store(self) -> None:
+        while True:
+            await asyncio.sleep(PING_SECONDS)
+            try:
+                await self.ping()
+            except StoreFailed as error:
+                log.warning("store.not_well", error=str(error))
 
     async def _start_working(self) -> None:
         """Go on with what was at work, one after another: many handshakes at once would hold up all calls."""
@@ -117,8 +128,9 @@ class MigrationService:
         await self._store.close()
 
     async def ping(self) -> None:
-        """Whether the store answers; StoreFailed if not."""
-        await self._store.ping()
+        """Whether the store answers and is ours; StoreFailed if not."""
+        async with self._pinging:
+            await self._store.ping()
 
     # ---- making tasks
 

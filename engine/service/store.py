@@ -44,7 +44,13 @@ class Store:
         await self._database.close()
 
     async def ping(self) -> None:
-        """Ask the database for nothing."""
+        """Ask the database for nothing, and make sure that it is still ours."""
+        try:
+            is_ours = await self._database.keep_ownership()
+        except (SQLAlchemyError, OSError) as error:
+            raise StoreFailed(f"the store did not answer: {_cause(error)}") from error
+        if not is_ours:
+            raise StoreFailed("another redis-ferry serve has taken the store over")
         await self._rows(select(text("1")))
 
     # ---- tasks

@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import os
-import shutil
-import socket
-import subprocess
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -34,6 +28,7 @@ from engine.service.refusals import StoreFailed, TaskUnknown
 from engine.service.store import LOG_ROWS_KEPT, LOG_ROWS_SLACK, Store
 from engine.service.wire_status import ExchangeStatus, WireStatus
 from engine.settings import ResumeMode
+from tests.fix_postgres import RunningPostgres
 
 NOW = datetime(2026, 11, 24, 12, 0, 0, 123000, tzinfo=UTC)
 
@@ -85,62 +80,10 @@ EVERYTHING = record(
 )
 
 
-def postgres_programs() -> Path | None:
-    """The folder of initdb and postgres; Debian keeps them out of PATH."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    on_path = shutil.which("initdb")
-    return found[-1].parent if found else None if on_path is None else Path(on_path).parent
-
-
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[str]:
-    """The URL of a PostgreSQL of our own; skips where its programs are not installed."""
-    programs = postgres_programs()
-    if programs is None:
-        pytest.skip("PostgreSQL's server programs are not installed (apt-get install postgresql)")
-    try:
-        importlib.import_module("asyncpg")
-    except ImportError:
-        pytest.skip("asyncpg is not installed")
-    # The server refuses to run as root; its folder belongs to the user that it runs as.
-    user = "postgres" if os.getuid() == 0 else None
-    folder = Path(tempfile.mkdtemp(prefix="redis-ferry-pg-"))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    try:
-        if user is not None:
-            shutil.chown(folder, user)
-        data = folder / "data"
-        initdb = [
-            programs / "initdb",
-            "-D",
-            data,
-            "-U",
-            "ferry",
-            "-A",
-            "trust",
-            "-N",
-            "--no-instructions",
-        ]
-        subprocess.run(
-            list(map(str, initdb)), user=user, cwd=folder, check=True, capture_output=True
-        )
-        control = [str(programs / "pg_ctl"), "-D", str(data), "-w"]
-        settings = (
-            f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
-        )
-        start = [*control, "-l", str(folder / "log"), "-o", settings, "start"]
-        subprocess.run(
-            start, user=user, cwd=folder, check=True, stdout=subprocess.DEVNULL, timeout=60
-        )
-        try:
-            yield f"postgresql://ferry@127.0.0.1:{port}/postgres"
-        finally:
-            stop = [*control, "-m", "immediate", "stop"]
-            subprocess.run(stop, user=user, cwd=folder, check=True, stdout=subprocess.DEVNULL)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with RunningPostgres() as it:
+        yield it.url
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
