@@ -8,6 +8,7 @@ import inspect
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
 
 from engine.endpoint import TLS_TIMEOUT_SHARE, Endpoint
 
@@ -17,6 +18,10 @@ _NAMELESS: dict[str, object] = (
     if "driver_info" in inspect.signature(Redis.__init__).parameters
     else {"lib_name": None, "lib_version": None}
 )
+
+
+# How a question can fail. uvloop raises RuntimeError for a connection that was closed under redis-py's hands.
+LOST = (RedisError, OSError, RuntimeError)
 
 
 def control_client(endpoint: Endpoint, *, timeout_seconds: float) -> Redis:

@@ -21,6 +21,8 @@ cdef class StreamTranscoder(BlockWriter):
     cdef public set late_keys
     cdef public set late_hashes
     cdef public bint is_settling
+    cdef public bint verifies_keys
+    cdef public list noted
     cdef public long long swaps
     cdef public long long late_keys_lost
     cdef bint has_late_keys
@@ -31,7 +33,7 @@ cdef class StreamTranscoder(BlockWriter):
     cdef follow_late_key(self, bytes name)
     cpdef feed(self, bytes chunk, long long received_ms, bint is_late)
     cdef note_late_hash(self, int db, bytes key)
-    cdef note_late(self, set late, int db, bytes key)
+    cdef note_late(self, bint is_whole, int db, bytes key)
     cpdef add_late_keys(self, keys, hashes)
     cpdef tuple take_late(self, int keys_limit, int hashes_limit)
     cpdef release_late_keys(self)

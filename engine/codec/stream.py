@@ -37,6 +37,9 @@ class StreamTranscoder(BlockWriter):
     late_keys, late_hashes: (db, key) whose expiry, or that of whose fields, is to be put right: it has a margin, or
     its relative time came in bytes fed as late, so that the moment it counts from is not known. Where such keys
     move is followed; with is_settling, where any key moves. late_keys_lost: how many found no room.
+    verifies_keys: a key may have expired on the target before its renewal came, so one that is renewed, or whose
+    fields are, is noted in late_hashes, to be fetched as a whole.
+    noted: what was added to late_keys (False) and late_hashes (True) since it was last emptied: (is_whole, db, key).
     swaps: SWAPDBs seen.
     recorder: a KeyRecorder for the keys that the commands create; None records nothing.
     """
@@ -61,6 +64,8 @@ class StreamTranscoder(BlockWriter):
         self.late_hashes = set()
         self.has_late_keys = False
         self.is_settling = False
+        self.verifies_keys = False
+        self.noted = []
         self.late_keys_lost = 0
         self.swaps = 0
         self.pause_at = -1
@@ -141,7 +146,7 @@ class StreamTranscoder(BlockWriter):
     def is_special(self):
         """Whether the command at hand needs more than copying."""
         count: cython.Py_ssize_t = self.argument_bytes[0]
-        follows: cython.bint = self.has_late_keys or self.is_settling
+        follows: cython.bint = self.has_late_keys or self.is_settling or self.verifies_keys
         has_margin: cython.bint = self.margin_ms > 0
         if count == 3:
             return self.absolute_expiry and self.is_named(b"SET") and self.has_expiry_option(3)
@@ -168,11 +173,15 @@ class StreamTranscoder(BlockWriter):
         if count == 7:
             if self.is_named(b"PUBLISH") or self.is_named(b"FLUSHDB"):
                 return True
+            if self.verifies_keys and self.is_named(b"PERSIST"):
+                return True
             return self.absolute_expiry and (self.is_named(b"PEXPIRE") or self.is_named(b"RESTORE"))
         if count == 8:
             if follows and self.is_named(b"RENAMENX"):
                 return True
             if has_margin and self.is_named(b"EXPIREAT"):
+                return True
+            if self.verifies_keys and self.is_named(b"HPERSIST"):
                 return True
             return self.is_named(b"REPLCONF") or self.is_named(b"FLUSHALL")
         if count == 9:
@@ -258,6 +267,9 @@ class StreamTranscoder(BlockWriter):
         elif name == b"RENAME" or name == b"RENAMENX" or name == b"COPY" or name == b"MOVE":
             self.follow_late_key(name)
             self.copy_command()
+        elif name == b"PERSIST" or name == b"HPERSIST":
+            self.note_late_hash(self.db, self.argument(1))
+            self.copy_command()
         elif name == b"HPEXPIREAT" or name == b"HEXPIREAT" or name == b"HSETEX":
             self.take_field_expiry(name)
         else:
@@ -320,6 +332,8 @@ class StreamTranscoder(BlockWriter):
             rewritten = self.with_absolute_ttl()
         elif name == b"SET" or name == b"GETEX":
             rewritten = self.with_moment(3 if name == b"SET" else 2)
+        if self.verifies_keys and name != b"SET" and name[-5:] != b"SETEX" and name != b"RESTORE":
+            self.note_late_hash(self.db, self.argument(1))
         if rewritten is None:
             self.copy_command()
         else:
@@ -349,6 +363,8 @@ class StreamTranscoder(BlockWriter):
         if at > 0 and at < self.arguments_done:
             self.has_margin = False
             moment = self.later_moment(self.argument(at), is_seconds)
+        if self.verifies_keys:
+            self.note_late_hash(self.db, self.argument(1))
         if moment is None:
             self.copy_command()
             return
@@ -376,14 +392,19 @@ class StreamTranscoder(BlockWriter):
         return at
 
     def note_late_key(self, db, key):
-        self.note_late(self.late_keys, db, key)
+        self.note_late(False, db, key)
 
     def note_late_hash(self, db, key):
-        self.note_late(self.late_hashes, db, key)
+        self.note_late(True, db, key)
 
-    def note_late(self, late, db, key):
+    def note_late(self, is_whole, db, key):
+        late = self.late_hashes if is_whole else self.late_keys
+        place = (db, key)
+        if place in late:
+            return
         if len(late) < MAX_LATE_KEYS:
-            late.add((db, key))
+            late.add(place)
+            self.noted.append((is_whole, db, key))
             self.has_late_keys = True
         else:
             self.late_keys_lost += 1
@@ -399,7 +420,7 @@ class StreamTranscoder(BlockWriter):
         elif name == b"COPY" and self.argument(3).upper() == b"DB" and self.argument(4).isdigit():
             db = int(self.argument(4))
         self.note_late_key(db, key)
-        if self.is_settling or (self.db, origin) in self.late_hashes:
+        if self.is_settling or self.verifies_keys or (self.db, origin) in self.late_hashes:
             self.note_late_hash(db, key)
 
     def with_moment(self, first_option):

@@ -15,6 +15,8 @@ class StreamTranscoder:
     late_hashes: set[tuple[int, bytes]]
     late_keys_lost: int
     is_settling: bool
+    verifies_keys: bool
+    noted: list[tuple[bool, int, bytes]]
     swaps: int
     serial: int
     block_offset: int

@@ -12,13 +12,12 @@ from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from engine.control_client import control_client, raise_if_cancelled
+from engine.control_client import LOST, control_client, raise_if_cancelled
 from engine.endpoint import Endpoint
 from engine.errors import TargetLinkLost, TargetRejected
-from engine.replay.settlement import Key
+from engine.replay.owed import Key
 from engine.settings import TargetSettings
 
 SCAN_COUNT = 1000
@@ -59,7 +58,7 @@ class MarginedKeys:
                     async for names in self._pages(db, HASH_SCAN_COUNT, "TYPE", "hash"):
                         hashes = await self._with_late_fields(db, names)
                         yield [], [(db, name) for name in hashes]
-        except (RedisConnectionError, RedisTimeoutError, OSError) as error:
+        except (RedisConnectionError, RedisTimeoutError, OSError, RuntimeError) as error:
             raise_if_cancelled()
             raise TargetLinkLost(
                 f"the target {self._endpoint.address} stopped answering while expiries were looked for: {error}"
@@ -147,5 +146,5 @@ class MarginedKeys:
 
     async def close(self) -> None:
         """Close the control connection."""
-        with contextlib.suppress(RedisError, OSError):
+        with contextlib.suppress(*LOST):
             await self._client.aclose()

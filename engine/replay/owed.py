@@ -1,20 +1,81 @@
-"""The expiries that stand on the target and are still to be put right. It outlives a stay at the target."""
+"""The expiries that stand on the target and are still to be put right. They outlive a stay at the target, and the process."""
 
 from __future__ import annotations
 
+import base64
+import json
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from engine.replay.settlement import Key
+import structlog
+
+log = structlog.get_logger("engine.replay")
+
+Key = tuple[int, bytes]  # database, name
+FILE_NAME = "owed-expiries.jsonl"
 
 
 @dataclass(slots=True)
 class OwedExpiries:
-    """keys, hashes: known by name. scans_keys, scans_hashes: there are more, to be looked for on the target."""
+    """What is known of them.
+
+    keys: their expiry is owed; wholes: value and expiry are. scans_keys, scans_hashes: there are more, to be looked for
+    on the target. is_exact: everything was true when the line fell behind, so keys may have expired on the target since,
+    before their renewal came.
+    """
 
     keys: set[Key] = field(default_factory=set)
-    hashes: set[Key] = field(default_factory=set)
+    wholes: set[Key] = field(default_factory=set)
     scans_keys: bool = False
     scans_hashes: bool = False
+    is_exact: bool = True
 
     def __bool__(self) -> bool:
-        return bool(self.keys or self.hashes or self.scans_keys or self.scans_hashes)
+        return bool(self.keys or self.wholes or self.scans_keys or self.scans_hashes)
+
+
+class OwedFile:
+    """The names, on disk before the block is sent that makes them owed; for the run after a crash.
+
+    directory: None keeps nothing.
+    """
+
+    def __init__(self, directory: Path | None) -> None:
+        self._path = None if directory is None else directory / FILE_NAME
+        self._failed = False
+
+    def load(self) -> OwedExpiries:
+        """What an earlier run left; a torn last line is passed over."""
+        owed = OwedExpiries()
+        if self._path is None:
+            return owed
+        with suppress(OSError):
+            for line in self._path.read_bytes().splitlines():
+                with suppress(ValueError, TypeError):
+                    is_whole, db, key = json.loads(line)
+                    (owed.wholes if is_whole else owed.keys).add((db, base64.b64decode(key)))
+        return owed
+
+    def add(self, noted: Iterable[tuple[bool, int, bytes]]) -> None:
+        """Append; a disk that takes no more is said once and otherwise only matters after a crash."""
+        if self._path is None or self._failed:
+            return
+        lines = "".join(
+            json.dumps([is_whole, db, base64.b64encode(key).decode()]) + "\n"
+            for is_whole, db, key in noted
+        )
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with self._path.open("a") as file:
+                file.write(lines)
+        except OSError as error:
+            self._failed = True
+            log.warning("expiry.not_noted", file=str(self._path), error=error.strerror)
+
+    def clear(self) -> None:
+        """Everything is true now."""
+        if self._path is not None:
+            with suppress(OSError):
+                self._path.unlink(missing_ok=True)

@@ -3,7 +3,8 @@
 Some stand on the target with a margin (margin.py). Some came as a duration, `EXPIRE key 100` of sources before 7.0, in
 bytes that had waited at the source, so that nothing in the stream tells the moment they count from. In either case the
 source is asked for the times together with the offset at which its answer holds, and the stream phase sends the
-correction at exactly that offset. A hash whose fields have expiries is asked for as a whole.
+correction at exactly that offset. A hash whose fields have expiries is asked for as a whole, and so is a key that may
+have expired on the target before its renewal came.
 """
 
 from __future__ import annotations
@@ -20,18 +21,17 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from engine.codec.command_text import encode
 from engine.codec.crc64 import crc64
-from engine.control_client import control_client, raise_if_cancelled
+from engine.control_client import LOST, control_client, raise_if_cancelled
 from engine.endpoint import Endpoint
 from engine.errors import SourceNotReady
+from engine.replay.owed import Key
 from engine.settings import SourceSettings
 
 log = structlog.get_logger("engine.replay")
 
-Key = tuple[int, bytes]  # database, name
-
 # Few, so that the answers of one request lie within a millisecond where the source tells no moments.
 KEYS_AT_ONCE = 500
-HASHES_AT_ONCE = 20
+WHOLES_AT_ONCE = 20
 FOOTER_BYTES = 10  # of a DUMP payload: RDB version, CRC64
 
 
@@ -81,9 +81,9 @@ class Settlement:
         return not self.refused
 
     async def ask(
-        self, keys: Sequence[Key], hashes: Sequence[Key], *, removes_missing: bool = True
+        self, keys: Sequence[Key], wholes: Sequence[Key], *, removes_missing: bool = True
     ) -> Correction | None:
-        """Ask for at most KEYS_AT_ONCE and HASHES_AT_ONCE; None if the source refuses to answer.
+        """Ask for at most KEYS_AT_ONCE and WHOLES_AT_ONCE; None if the source refuses to answer.
 
         removes_missing: a key that the source does not have is to be removed.
         Raises:
@@ -93,15 +93,15 @@ class Settlement:
         pipe.execute_command("INFO", "replication")
         pipe.execute_command("TIME")
         question = "PEXPIRETIME" if self._tells_moments else "PTTL"
-        for db, name in (*keys, *hashes):
+        for db, name in (*keys, *wholes):
             pipe.execute_command("SELECT", db)
             pipe.execute_command(question, name)
-        for db, name in hashes:
+        for db, name in wholes:
             pipe.execute_command("SELECT", db)
             pipe.execute_command("DUMP", name)
         try:
             info, moment, *answers = await pipe.execute()
-        except (RedisConnectionError, RedisTimeoutError, OSError) as error:
+        except (RedisConnectionError, RedisTimeoutError, OSError, RuntimeError) as error:
             raise_if_cancelled()
             raise SourceNotReady(f"the source cannot be asked for expiries now: {error}") from error
         except RedisError as error:
@@ -110,8 +110,8 @@ class Settlement:
             return None
         raise_if_cancelled()
         now_ms = 0 if self._tells_moments else moment[0] * 1000 + moment[1] // 1000
-        times = answers[1 : 2 * (len(keys) + len(hashes)) : 2]
-        payloads = answers[2 * (len(keys) + len(hashes)) + 1 :: 2]
+        times = answers[1 : 2 * (len(keys) + len(wholes)) : 2]
+        payloads = answers[2 * (len(keys) + len(wholes)) + 1 :: 2]
         commands = []
         for (db, name), left in zip(keys, times, strict=False):
             if left >= 0:
@@ -119,7 +119,7 @@ class Settlement:
             elif left == -2 and removes_missing:
                 # The source's DEL of an expired one may still be to come.
                 commands += [encode("SELECT", db), encode("DEL", name)]
-        for (db, name), left, payload in zip(hashes, times[len(keys) :], payloads, strict=True):
+        for (db, name), left, payload in zip(wholes, times[len(keys) :], payloads, strict=True):
             if payload is not None:
                 expires = 0 if left < 0 else now_ms + left
                 commands += [encode("SELECT", db), self._restore(name, expires, payload)]
@@ -135,5 +135,5 @@ class Settlement:
 
     async def close(self) -> None:
         """Close the control connection."""
-        with contextlib.suppress(RedisError, OSError):
+        with contextlib.suppress(*LOST):
             await self._client.aclose()

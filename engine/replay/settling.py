@@ -10,8 +10,8 @@ from engine.codec.stream import StreamTranscoder
 from engine.errors import SourceNotReady
 from engine.replay.margin import least_margined_ms
 from engine.replay.margined_keys import MarginedKeys
-from engine.replay.owed import OwedExpiries
-from engine.replay.settlement import HASHES_AT_ONCE, KEYS_AT_ONCE, Correction, Key, Settlement
+from engine.replay.owed import Key, OwedExpiries, OwedFile
+from engine.replay.settlement import KEYS_AT_ONCE, WHOLES_AT_ONCE, Correction, Settlement
 
 log = structlog.get_logger("engine.replay")
 
@@ -31,6 +31,7 @@ class Settling:
         transcoder: StreamTranscoder,
         settlement: Settlement,
         owed: OwedExpiries,
+        file: OwedFile,
         *,
         search: Callable[[int, bool], MarginedKeys],
         is_brought: Callable[[int, bytes], bool],
@@ -38,6 +39,7 @@ class Settling:
         self._transcoder = transcoder
         self._settlement = settlement
         self._owed = owed
+        self._file = file
         self._search = search
         self._is_brought = is_brought
         self._asked: Batch = ([], [])
@@ -46,8 +48,9 @@ class Settling:
         self._pages: AsyncIterator[Batch] | None = None
         self._swaps = 0
         self.correction: Correction | None = None
-        transcoder.add_late_keys(owed.keys, owed.hashes)
+        transcoder.add_late_keys(owed.keys, owed.wholes)
         transcoder.is_settling = owed.scans_keys or owed.scans_hashes
+        transcoder.verifies_keys = owed.is_exact
 
     @property
     def is_owing(self) -> bool:
@@ -64,11 +67,29 @@ class Settling:
             or self._owed.scans_hashes
         )
 
+    def note(self) -> None:
+        """Put on disk what the transcoder has noted; call before a block of it is sent."""
+        if self._transcoder.noted:
+            self._file.add(self._transcoder.noted)
+            self._transcoder.noted.clear()
+
+    def note_missing(self, db: int, command: list[bytes]) -> None:
+        """A key that a command of the stream needs has expired on the target too early: fetch it, and where it went."""
+        for key in command[1:3]:
+            self._transcoder.add_late_keys(set(), {(db, key)})
+            self._file.add([(True, db, key)])
+
+    def settled(self) -> None:
+        """Nothing is owed any more."""
+        self._file.clear()
+        self._owed.is_exact = True
+        self._transcoder.verifies_keys = True
+
     def save(self) -> None:
         """Note in `owed` what the next stay at the target has to do."""
         transcoder, owed = self._transcoder, self._owed
         owed.keys = transcoder.late_keys.union(self._asked[0], self._found)
-        owed.hashes = transcoder.late_hashes.union(self._asked[1])
+        owed.wholes = transcoder.late_hashes.union(self._asked[1])
         self._note_lost()
 
     async def ask(self) -> bool:
@@ -131,7 +152,7 @@ class Settling:
             self._pages = None  # a search that is under way has passed where they are
 
     async def _next_batch(self) -> Batch | None:
-        keys, hashes = self._transcoder.take_late(KEYS_AT_ONCE, HASHES_AT_ONCE)
+        keys, hashes = self._transcoder.take_late(KEYS_AT_ONCE, WHOLES_AT_ONCE)
         while not keys and not hashes:
             if self._found:
                 keys, self._found = self._found[:KEYS_AT_ONCE], self._found[KEYS_AT_ONCE:]
@@ -147,9 +168,9 @@ class Settling:
                 continue
             self._found += [it for it in page[0] if self._is_brought(*it)]
             hashes = [it for it in page[1] if self._is_brought(*it)]
-        if len(hashes) > HASHES_AT_ONCE:
-            self._transcoder.add_late_keys(set(), set(hashes[HASHES_AT_ONCE:]))
-            hashes = hashes[:HASHES_AT_ONCE]
+        if len(hashes) > WHOLES_AT_ONCE:
+            self._transcoder.add_late_keys(set(), set(hashes[WHOLES_AT_ONCE:]))
+            hashes = hashes[:WHOLES_AT_ONCE]
         return keys, hashes
 
     async def _start_search(self) -> None:

@@ -132,6 +132,11 @@ class StreamPhase:
 
     async def _send(self, block: Block, received_seconds: float) -> None:
         self._session.serial = self.transcoder.serial
+        self._settling.note()
+        # While behind, keys may be gone that the source still had.
+        self._delivery.link.on_missing = (
+            self._settling.note_missing if self.transcoder.verifies_keys else None
+        )
         await self._delivery.send(block, received_seconds)
         if not self._session.is_exactly_once:
             now = time.monotonic()
@@ -193,6 +198,7 @@ class StreamPhase:
             if settling.is_owing:
                 return await settling.ask()
             if transcoder.margin_since_ms:
+                settling.settled()
                 await self._say_settled()
                 return True
             return False

@@ -21,7 +21,7 @@ from redis.exceptions import (
 )
 
 from engine.connect import connect_hint
-from engine.control_client import control_client, raise_if_cancelled
+from engine.control_client import LOST, control_client, raise_if_cancelled
 from engine.endpoint import Endpoint
 from engine.errors import SourceUnreachable
 
@@ -51,11 +51,18 @@ class SourceWatch:
 
     def __init__(self, endpoint: Endpoint, *, timeout_seconds: float) -> None:
         self._endpoint = endpoint
+        self._timeout_seconds = timeout_seconds
         self._client: Redis = control_client(endpoint, timeout_seconds=timeout_seconds)
+
+    async def _renew(self, error: Exception) -> None:
+        """Begin with a new connection after one that broke."""
+        if isinstance(error, RedisConnectionError | RedisTimeoutError | OSError | RuntimeError):
+            await self.close()
+            self._client = control_client(self._endpoint, timeout_seconds=self._timeout_seconds)
 
     async def close(self) -> None:
         """Close the connection."""
-        with contextlib.suppress(RedisError, OSError):
+        with contextlib.suppress(*LOST):
             await self._client.aclose()
 
     async def ask_first(self) -> SourceFacts:
@@ -68,7 +75,8 @@ class SourceWatch:
             await self._client.ping()
         except (AuthenticationError, BusyLoadingError):
             pass  # it answers; the handshake says what is wrong
-        except (RedisConnectionError, RedisTimeoutError, OSError) as error:
+        except (RedisConnectionError, RedisTimeoutError, OSError, RuntimeError) as error:
+            await self._renew(error)
             raise SourceUnreachable(
                 f"cannot connect to the source {self._endpoint.address}: {error}",
                 hint=connect_hint(self._endpoint, "source", str(error)),
@@ -82,8 +90,9 @@ class SourceWatch:
         """All facts; unknown ones empty. Never raises for a source that does not answer."""
         try:
             info = await self._client.info()
-        except (RedisError, OSError) as error:
+        except LOST as error:
             raise_if_cancelled()
+            await self._renew(error)
             log.debug("source.info_failed", error=str(error))
             return SourceFacts("", -1, is_cluster=False, is_silent=True)
         raise_if_cancelled()
@@ -103,8 +112,9 @@ class SourceWatch:
         """The newest byte of its replication stream; -1 where it does not say. Cheap: ask once a second."""
         try:
             info = await self._client.info("replication")
-        except (RedisError, OSError) as error:
+        except LOST as error:
             raise_if_cancelled()
+            await self._renew(error)
             log.debug("source.info_failed", error=str(error))
             return -1
         raise_if_cancelled()
@@ -114,7 +124,7 @@ class SourceWatch:
         before = time.time()
         try:
             seconds, microseconds = await self._client.time()
-        except (RedisError, OSError):
+        except LOST:
             raise_if_cancelled()
             return 0
         return round(seconds * 1000 + microseconds / 1000 - (before + time.time()) * 500)
@@ -122,7 +132,7 @@ class SourceWatch:
     async def _ask_repl_timeout(self) -> int:
         try:
             answer = await self._client.config_get("repl-timeout")
-        except (RedisError, OSError, ValueError):
+        except (*LOST, ValueError):
             raise_if_cancelled()
             return 0
         raise_if_cancelled()

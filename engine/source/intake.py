@@ -193,8 +193,6 @@ class Intake:
                     error = another
             assert self.link is not None
             link = self.link
-            self._stats.reconnects += 1
-            self._stats.source_reconnects += 1
 
     async def _tend(self, link: ReplicaLink) -> EngineError:
         """Once a second: acknowledge or keep alive, look for silence, ask how far the source is."""

@@ -145,9 +145,16 @@ class ReplicaLink(asyncio.Protocol):
         return time.monotonic() - self._heard_at
 
     @property
+    def _usable(self) -> asyncio.Transport | None:
+        """The transport while it may be asked for anything; a closed one of uvloop's refuses any question."""
+        transport = self._transport
+        return None if transport is None or transport.is_closing() else transport
+
+    @property
     def is_reading(self) -> bool:
         """Whether bytes are being taken from the source (not while the spool is full)."""
-        return self._transport is not None and self._transport.is_reading()
+        transport = self._usable
+        return transport is not None and transport.is_reading()
 
     def acknowledge(self, offset: int) -> None:
         """Tell the source that the target has everything up to `offset` (replicationSendAck)."""
@@ -171,8 +178,9 @@ class ReplicaLink(asyncio.Protocol):
             self._transport.abort()
 
     def _write(self, data: bytes) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(data)
+        transport = self._usable
+        if transport is not None:
+            transport.write(data)
 
     def note_source_offset(self, offset: int) -> None:
         """The source says it has written up to `offset`; if we have that, nothing waits there any more."""
@@ -181,19 +189,14 @@ class ReplicaLink(asyncio.Protocol):
 
     def _pause_reading(self) -> None:
         self.is_late = True
-        transport = self._transport
-        if transport is not None and not transport.is_closing() and transport.is_reading():
+        transport = self._usable
+        if transport is not None and transport.is_reading():
             transport.pause_reading()
 
     def _resume_reading(self) -> None:
         self._heard_at = time.monotonic()
-        transport = self._transport
-        if (
-            transport is not None
-            and not self._is_stopped
-            and not transport.is_closing()
-            and not transport.is_reading()
-        ):
+        transport = self._usable
+        if transport is not None and not self._is_stopped and not transport.is_reading():
             transport.resume_reading()
 
     # asyncio.Protocol

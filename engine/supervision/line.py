@@ -358,7 +358,9 @@ class Line:
         self._phases.note_verdict(verdict)
 
     def _on_source_connected(self) -> None:
-        self._troubles.clear(Side.SOURCE)
+        if self._troubles.clear(Side.SOURCE):
+            self._stats.reconnects += 1
+            self._stats.source_reconnects += 1
         self._troubles.forget_attempts(Side.SOURCE)
         if self._session is not None:
             self._show(self._state)

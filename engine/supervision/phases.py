@@ -14,7 +14,7 @@ from engine.position import Position
 from engine.replay.brought import Brought
 from engine.replay.margin import MARGIN_MS
 from engine.replay.margined_keys import MarginedKeys
-from engine.replay.owed import OwedExpiries
+from engine.replay.owed import OwedExpiries, OwedFile
 from engine.replay.settlement import Settlement
 from engine.replay.settling import Settling
 from engine.replay.snapshot_phase import SnapshotEnd, SnapshotPhase
@@ -59,7 +59,8 @@ class Phases:
         self._position = Position("", 0)
         self._db = 0
         self._stream: StreamPhase | None = None
-        self._owed = OwedExpiries()
+        self._owed_file = OwedFile(settings.spool.directory)
+        self._owed = self._owed_file.load()
         self._margin_since_ms = 0
         self._can_settle: bool | None = None
         self._target_run_id = ""
@@ -79,7 +80,9 @@ class Phases:
     @property
     def is_owing(self) -> bool:
         """Whether the target holds an expiry that is not the source's."""
-        return self._stream is not None and self._stream.is_owing
+        if self._stream is not None:
+            return self._stream.is_owing
+        return bool(self._owed) or self._margin_since_ms > 0
 
     @property
     def has_begun_snapshot(self) -> bool:
@@ -102,6 +105,7 @@ class Phases:
             self._snapshot_generation = self._spool.first_generation
             self._snapshot = None
             self._owed = OwedExpiries()
+            self._owed_file.clear()
             self._margin_since_ms = 0
 
     def resume(self, session: TargetSession, found: Checkpoint, position: Position) -> None:
@@ -174,6 +178,7 @@ class Phases:
         self, session: TargetSession, enter: Callable[[TaskState], None], position: Position
     ) -> SnapshotEnd:
         stats, generation = self._stats, self._snapshot_generation
+        self._stream = None
         enter(TaskState.SNAPSHOT)
         if self._snapshot is None:
             has_margin = (
@@ -207,7 +212,8 @@ class Phases:
             log.warning("snapshot.not_carried", what=stats.not_carried)
         transcoder = phase.transcoder
         self._owed = OwedExpiries(
-            hashes=set(transcoder.late_hashes),
+            wholes=set(transcoder.late_hashes),
+            is_exact=transcoder.margined == 0,
             scans_keys=transcoder.margined > 0,
             scans_hashes=transcoder.late_hashes_lost > 0,
         )
@@ -293,6 +299,7 @@ class Phases:
             transcoder,
             self._settlement(session),
             self._owed,
+            self._owed_file,
             search=search,
             is_brought=self._brought.is_brought,
         )

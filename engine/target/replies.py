@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import islice
 
 from engine.codec.block import Block
-from engine.codec.command_text import command_at
+from engine.codec.command_text import command_at, commands_in
 from engine.endpoint import Endpoint
 from engine.errors import EngineError, TargetAuthError, TargetNotReady, TargetRejected
 
@@ -92,6 +93,21 @@ def is_failure_of_the_source(block: Block, reply: int, element: int, text: str) 
         return False
     words = set(text.replace(":", " ").replace("-", " ").split())
     return not words & _OF_THE_TARGET and "nknown Redis command" not in text
+
+
+def is_about_missing_key(block: Block, text: str) -> bool:
+    """Whether a command of the stream failed because its key is not there (RENAME, LSET, XCLAIM, XGROUP …)."""
+    return block.offset >= 0 and ("o such key" in text or "requires the key to exist" in text)
+
+
+def place_of(block: Block, reply: int, element: int) -> tuple[int, list[bytes]]:
+    """The database that a command of `block` ran in, and its arguments."""
+    db = 0
+    command: list[bytes] = []
+    for command in islice(commands_in(block.data), block.command_index(reply, element) + 1):
+        if command[0] == b"SELECT":
+            db = int(command[1])
+    return db, command
 
 
 def rejected(

@@ -30,7 +30,9 @@ from engine.settings import TargetSettings
 from engine.target.replies import (
     ReplyPolicy,
     auth_error,
+    is_about_missing_key,
     is_failure_of_the_source,
+    place_of,
     raise_if_not_ready,
     rejected,
 )
@@ -44,7 +46,8 @@ class ShardLink(asyncio.Protocol):
     on_confirmed is called with each block whose replies have all come, in order; on_failed once, when the
     connection ends otherwise than by `close`.
 
-    scripts_failed: scripts of the stream that ended with an error, as they did at the source.
+    scripts_failed: scripts of the stream that ended with an error, as they did at the source. on_missing: what to do
+    about a command of the stream whose key is gone, called with its database and arguments; None: it is an error.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class ShardLink(asyncio.Protocol):
         self.error: EngineError | None = None
         self.inflight_bytes = 0
         self.scripts_failed = 0
+        self.on_missing: Callable[[int, list[bytes]], None] | None = None
 
     @classmethod
     async def open(
@@ -300,6 +304,9 @@ class ShardLink(asyncio.Protocol):
                     return
                 if element < 0:
                     raise_if_not_ready(self._endpoint, block, reply - base, text)
+                if self.on_missing is not None and is_about_missing_key(block, text):
+                    self.on_missing(*place_of(block, reply - base, element))
+                    return
                 error = rejected(block, reply - base, element, text, self._policy)
                 if error is not None:
                     raise error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import socket
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -149,7 +150,10 @@ def test_a_server_that_does_not_answer_ends_in_migration_failed(
 def test_a_cluster_node_is_refused_with_a_reason(
     client: httpx.Client, start_server: StartServer, target: RunningServer
 ) -> None:
-    node = start_server("redis-8.2", config={"cluster-enabled": "yes", "cluster-port": 0})
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        bus_port = probe.getsockname()[1]  # else it is the port + 10,000, which need not be one
+    node = start_server("redis-8.2", config={"cluster-enabled": "yes", "cluster-port": bus_port})
     answer = client.post(f"/migration/{create(client)}/task", json=configuration(node, target))
 
     assert answer.json()["error_code"] == "DCS.4063"

@@ -18,6 +18,10 @@ from tests.servers.fault_proxy import FaultProxy, Way
 
 pytestmark = [pytest.mark.live, pytest.mark.faults]
 
+without_margin = pytest.mark.xfail(
+    reason="a true time on the target has no margin any more when the line falls behind afterwards"
+)
+
 KEYS = 40
 TTL_MS = 1200
 PAUSE_SECONDS = 0.2
@@ -74,6 +78,13 @@ def lasts(it: Arena) -> None:
     assert it.worker.is_running
 
 
+def has_no_margins(it: Arena) -> None:
+    """Caught up, with the true times on the target: what comes now gets its true time at once."""
+    it.follows()
+    it.catches_up()
+    it.worker.wait_for(lambda now: not now["expiries_owed"], "all expiries are the source's")
+
+
 def all_are_there(it: Arena) -> bool:
     with it.target.client() as client:
         assert client.exists(*names("renewed")) == KEYS
@@ -100,14 +111,16 @@ def test_a_key_renewed_during_a_slow_snapshot_is_not_lost(
         it.ends_equal()
 
 
+@without_margin
 def test_a_key_renewed_while_the_stream_is_far_behind_is_not_lost(
     start_server: StartServer, tmp_path: Path
 ) -> None:
     with arena(start_server, tmp_path) as it:
         it.worker.start()
-        it.follows()
+        has_no_margins(it)
         create(it.source)
         with renewing(it.source):
+            has_no_margins(it)
             it.target_proxy.do(lambda proxy: proxy.throttle(MIB, Way.TO_SERVER))
             ballast(it.source, 5 * MIB)
             lasts(it)
@@ -117,15 +130,16 @@ def test_a_key_renewed_while_the_stream_is_far_behind_is_not_lost(
         it.ends_equal()
 
 
+@without_margin
 def test_a_key_renewed_while_the_worker_is_dead_is_not_lost(
     start_server: StartServer, tmp_path: Path
 ) -> None:
     with arena(start_server, tmp_path) as it:
         it.worker.start()
-        it.follows()
+        has_no_margins(it)
         create(it.source)
         with renewing(it.source):
-            it.catches_up()
+            has_no_margins(it)
             it.worker.kill()
             time.sleep(2.5 * TTL_MS / 1000)
             it.worker.start()

@@ -13,11 +13,11 @@ from tests.servers.fault_proxy import FaultProxy, Way
 pytestmark = [pytest.mark.live, pytest.mark.faults]
 
 MOST_RSS_BYTES = 200 * MIB
-MOST_OUTPUT_BUFFER_BYTES = 12 * MIB
+MOST_OUTPUT_BUFFER_BYTES = 32 * MIB  # of bursts of 75 MB and more
 LIMIT_BYTES_PER_SECOND = 5 * MIB
 # The defaults are 256 MB and 64 MB for 60 s; with these a source drops a replica that does not read.
 SOURCE_CONFIG: dict[str, str | int] = {
-    "client-output-buffer-limit": "replica 24mb 16mb 2",
+    "client-output-buffer-limit": "replica 64mb 32mb 5",
     "repl-backlog-size": "16mb",
 }
 

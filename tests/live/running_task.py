@@ -41,13 +41,13 @@ class Run:
         """Wait for a condition; an error that ends the task before is raised."""
         return await until(is_true, what, running=self.future, **options)
 
-    async def reaches_offset(self, offset: int) -> None:
-        """Wait until the snapshot and the stream up to `offset` are applied and no expiry is owed."""
+    async def reaches_offset(self, offset: int, *, is_settled: bool = True) -> None:
+        """Wait until the snapshot and the stream up to `offset` are applied, and no expiry is owed."""
 
         def is_there() -> bool:
             status = self.task.status()
-            is_applied = status.applied_offset >= offset and not status.expiries_owed
-            return self.task.state is TaskState.STREAM and is_applied
+            is_applied = self.task.state is TaskState.STREAM and status.applied_offset >= offset
+            return is_applied and not (is_settled and status.expiries_owed)
 
         await self.reaches(is_there, f"offset {offset} is applied")
 
