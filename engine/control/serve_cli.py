@@ -34,7 +34,7 @@ def serve(  # noqa: PLR0913, PLR0917 - one parameter an option
         typer.Option(
             metavar="FOLDER",
             rich_help_panel=_WHERE,
-            help="Store, key and spools. Default: ~/.local/state/redis-ferry/service.",
+            help="Store, key and spools. Default: ~/.local/state/redis-ferry-service.",
         ),
     ] = None,
     database_url: Annotated[

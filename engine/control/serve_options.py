@@ -99,7 +99,7 @@ def read_serve_options(flags: Mapping[str, Any], environment: Mapping[str, str])
             raise ConfigError(f"cannot read {path}", hint="--tls-cert and --tls-key are PEM files")
     if values.backup_dir is not None and not values.backup_dir.is_dir():
         raise ConfigError(f"the backup folder {values.backup_dir} is not there")
-    state_dir = (values.state_dir or default_spool_dir(environment) / "service").absolute()
+    state_dir = (values.state_dir or _default_state_dir(environment)).absolute()
     warnings = []
     if auth is None:
         warnings.append("everybody on this machine is let in; --auth-file asks for a token")
@@ -126,6 +126,12 @@ def read_serve_options(flags: Mapping[str, Any], environment: Mapping[str, str])
         log_format=values.log_format,
         warnings=tuple(warnings),
     )
+
+
+def _default_state_dir(environment: Mapping[str, str]) -> Path:
+    """Beside the folder of `sync` and not in it: every folder there is a task's."""
+    spool_dir = default_spool_dir(environment)
+    return spool_dir.with_name(f"{spool_dir.name}-service")
 
 
 def _merge(flags: Mapping[str, Any], environment: Mapping[str, str]) -> _Values:

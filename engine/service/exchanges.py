@@ -11,7 +11,7 @@ from engine.service.catalog import Catalog
 from engine.service.exchange import ExchangeFailed, ExchangeHook
 from engine.service.journal import Journal
 from engine.service.orders import ExchangeOrder
-from engine.service.record import InstanceRecord, TaskRecord
+from engine.service.record import InstanceRecord, TaskRecord, storable
 from engine.service.refusals import NotConfiguredHere, StateForbids
 from engine.service.wire_status import ALLOWED, Call, ExchangeStatus
 
@@ -86,7 +86,7 @@ class Exchanges:
             )
             log.info("exchange.done", task=task_id, task_status=str(after))
         except ExchangeFailed as failure:
-            error = f"the exchange of addresses failed: {failure}"
+            error = storable(f"the exchange of addresses failed: {failure}")
             log.error("exchange.failed", task=task_id, error=str(failure))  # noqa: TRY400 - expected
         if self._catalog.find(task_id) is not None:
             self._catalog.change(task_id, task_status=after, error_message=error)

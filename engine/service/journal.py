@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 
-from engine.service.record import LogLevel, LogRow
+from engine.service.record import LogLevel, LogRow, storable
 from engine.service.refusals import StoreFailed
 from engine.service.store import Store
 
@@ -80,7 +80,8 @@ class Journal:
         task_id = event.get("task")
         if isinstance(task_id, str):
             row = row_of(task_id, event)
-            self._loop.call_soon_threadsafe(self._add, row)
+            with contextlib.suppress(RuntimeError):  # the loop has ended, and the store with it
+                self._loop.call_soon_threadsafe(self._add, row)
 
     def _add(self, row: LogRow) -> None:
         self._waiting.append(row)
@@ -179,8 +180,7 @@ def shown_time(time: datetime) -> str:
 
 def _text(value: object) -> str:
     if isinstance(value, str):
-        # PostgreSQL stores no NUL, and no database a lone surrogate.
-        return value.replace("\x00", "\\0").encode("utf-8", "backslashreplace").decode()
+        return storable(value)
     if isinstance(value, float):
         return f"{value:.6g}"
     return json.dumps(value, default=str, ensure_ascii=True)

@@ -34,6 +34,11 @@ class LogLevel(StrEnum):
     ERROR = "ERROR"
 
 
+def storable(text: str) -> str:
+    """`text` without what cannot be stored: PostgreSQL takes no NUL, and no database a lone surrogate."""
+    return text.replace("\x00", "\\0").encode("utf-8", "backslashreplace").decode()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TlsFiles:
     """Certificates of a registered instance, as paths on this machine."""

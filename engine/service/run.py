@@ -96,8 +96,14 @@ class Run:
             self._task.set_bandwidth_limit(bytes_per_second)
 
     def set_resume_mode(self, mode: ResumeMode) -> None:
-        """Change what follows a lost link, from the next one on."""
+        """Change what follows a lost link, also one that is lost just now."""
         self.settings = replace(self.settings, resume_mode=mode)
+        if (
+            mode is ResumeMode.MANUAL
+            and self._task is not None
+            and self._task.state is TaskState.RECOVERING
+        ):
+            self._halt()
 
     def request_stop(self) -> None:
         """Ask for a graceful stop; `on_end` follows."""

@@ -20,7 +20,7 @@ from engine.service.backups import find_backup
 from engine.service.catalog import Catalog
 from engine.service.figures import Figures
 from engine.service.journal import Journal
-from engine.service.record import MigrationMethod, MigrationType, TaskRecord
+from engine.service.record import MigrationMethod, MigrationType, TaskRecord, storable
 from engine.service.refusals import Refusal, StateForbids
 from engine.service.run import Run, RunEnd
 from engine.service.sides import Sides
@@ -29,6 +29,8 @@ from engine.settings import MIB, Method, SpoolSettings, TaskSettings
 from engine.supervision.states import TaskState
 
 log = structlog.get_logger("engine.service")
+
+ERROR_LIMIT = 1024  # characters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,7 +203,9 @@ class Workers:
 
     def _fail(self, task_id: str, reason: str) -> None:
         log.error("task.failed", task=task_id, error=reason)
-        self._set_status(task_id, WireStatus.MIGRATION_FAILED, error_message=reason[:1024])
+        self._set_status(
+            task_id, WireStatus.MIGRATION_FAILED, error_message=storable(reason)[:ERROR_LIMIT]
+        )
 
     def _set_status(self, task_id: str, status: WireStatus, **changes: Any) -> None:
         if status not in WORKING:

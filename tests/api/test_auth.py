@@ -116,4 +116,6 @@ def test_without_authentication_web_pages_are_kept_out(tmp_path: Path) -> None:
         assert get(worker, Origin=worker.url).status_code == 200
         assert outcome(get(worker, Origin="https://evil.example")) == (403, "DCS.3003")
         assert outcome(get(worker, Host="evil.example")) == (403, "DCS.3003")
+        for nonsense in ("[", "null", "http://[", "http://127.0.0.1.evil.example"):
+            assert outcome(get(worker, Origin=nonsense)) == (403, "DCS.3003")
         assert "everybody on this machine is let in" in worker.log

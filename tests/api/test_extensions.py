@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import ssl
 import sys
 import threading
@@ -92,13 +93,14 @@ def test_the_limit_is_changed_while_it_runs(
 ) -> None:
     with source.client() as writer:
         for number in range(40):
-            writer.set(f"big:{number}", f"{number}" * 100_000)
+            writer.set(f"big:{number}", random.Random(number).randbytes(180_000))
     # 7 MB of data at 1 MB/s would take 7 seconds.
     started = time.monotonic()
     task_id = start_task(client, source, target, bandwidth_limit_mb=1)
     path = f"/migration-task/{task_id}/bandwidth-limit"
     wait_until(lambda: target.client().dbsize() > 3, "the snapshot is under way")
 
+    assert show(client, task_id)["status"] == "FULLMIGRATING"
     assert client.put(path, json={"bandwidth_limit_mb": "10240"}).json() == {
         "bandwidth_limit_mb": "10240"
     }

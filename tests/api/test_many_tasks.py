@@ -86,9 +86,10 @@ def test_twenty_tasks_survive_a_kill_and_the_api_stays_prompt(tmp_path: Path) ->
         servers(TASKS // PAIRS) as targets,
         ServedWorker(tmp_path) as worker,
     ):
+        rng = random.Random(6)  # bytes that do not shrink, so that the limit counts
         for number, source in enumerate(sources):
             with source.client() as writer:
-                writer.mset({f"s{number}:{key}": "x" * 500 for key in range(KEYS)})
+                writer.mset({f"s{number}:{key}": rng.randbytes(500) for key in range(KEYS)})
         with worker.client() as client:
             ids = [
                 start_task(client, source, target, bandwidth_limit_mb=1)

@@ -242,6 +242,25 @@ def test_the_resume_mode_can_be_changed_while_it_runs(
         client.post(f"/migration-task/{task_id}/sync-stop")
 
 
+def test_manual_mode_set_while_a_server_is_away_ends_the_waiting(
+    client: httpx.Client, start_server: StartServer, target: RunningServer
+) -> None:
+    gone = start_server("redis-8.2")
+    task_id = start_task(client, gone, target)
+    wait_for(client, task_id, "INCRMIGEATING")
+    gone.kill()
+
+    def is_waiting() -> bool:
+        (line,) = client.get(f"/migration-task/{task_id}/lines").json()["lines"]
+        return bool(line["status"]["state"] == "recovering")
+
+    wait_until(is_waiting, "the engine waits for the source")
+    assert show(client, task_id)["status"] == "INCRMIGEATING"
+    client.put(f"/migration-task/{task_id}", json={"resume_mode": "manual"})
+
+    assert str(gone.port) in wait_for(client, task_id, "MIGRATION_FAILED")["error_message"]
+
+
 def test_calls_from_many_sides_at_once_cannot_break_a_task(
     worker: ServedWorker, source: RunningServer, target: RunningServer, filled: int
 ) -> None:

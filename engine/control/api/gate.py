@@ -157,17 +157,16 @@ def _refuse_web_pages(headers: dict[str, str]) -> None:
     A page of another site says so in `Origin`; one whose name was made to point here, in `Host`.
     """
     origin = headers.get("origin")
-    host = urlsplit(f"//{headers.get('host', 'localhost')}").hostname
-    if (origin is not None and not _is_here(urlsplit(origin).hostname)) or not _is_here(host):
+    is_ours = origin is None or _is_here(origin)
+    if not is_ours or not _is_here(f"//{headers.get('host', 'localhost')}"):
         raise DcsError("DCS.3003")
 
 
-def _is_here(host: str | None) -> bool:
-    if host == "localhost":
-        return True
+def _is_here(url: str) -> bool:
     try:
-        return host is not None and ipaddress.ip_address(host).is_loopback
-    except ValueError:
+        host = urlsplit(url).hostname
+        return host == "localhost" or (host is not None and ipaddress.ip_address(host).is_loopback)
+    except ValueError:  # no URL, or a name
         return False
 
 
