@@ -24,7 +24,9 @@ class Api:
     worker_ip: str
 
 
-def _api(request: Request) -> Api:
+async def _api(
+    request: Request,
+) -> Api:  # async: others run in a thread of their own, which takes time
     api: Api = request.app.state.api
     return api
 
