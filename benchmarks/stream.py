@@ -3,7 +3,7 @@
 Each round starts a source with a small data set and an empty target, lets the one under test sync, then
 
 - pipelined: a writer sends mixed small writes as fast as the source takes them; the clock stops when the
-  last key is on the target. redis-ferry writes its checkpoints (its only mode).
+  last key is on the target. redis-ferry writes its checkpoints; with `--delivery at-least-once` it does not.
 - paced: a writer sends 5,000 writes a second in ticks of 1 ms, each followed by a PUBLISH with the moment of
   sending; a subscriber on the target takes the difference on arrival.
 """
@@ -37,7 +37,7 @@ from benchmarks.report import Check, Table, say, show, show_checks, write_json
 from benchmarks.writes import COUNTER, MARKER
 from engine.demo.servers import RunningServer
 
-NATIVE, FERRY = "native", "redis-ferry"
+NATIVE, FERRY, AT_LEAST_ONCE = "native", "redis-ferry", "at-least-once"
 PIPELINED_WRITES = 2_000_000
 PACED_RATE = 5_000  # writes a second
 PACED_SECONDS = {Scale.SMALL: 5.0, Scale.FULL: 20.0}
@@ -50,14 +50,19 @@ Figures = dict[str, Any]
 def run(options: Options) -> bool:
     """Run, show, write the JSON; return whether every criterion holds."""
     runs: list[Figures] = []
-    roots: dict[str, Path | None] = {NATIVE: None, FERRY: PROJECT_ROOT, **options.trees}
+    roots: dict[str, Path | None] = {
+        NATIVE: None,
+        FERRY: PROJECT_ROOT,
+        AT_LEAST_ONCE: PROJECT_ROOT,
+        **options.trees,
+    }
     if options.source != options.target:
         del roots[NATIVE]
     for number in range(options.rounds):
         turn = number % len(roots)
         for way, root in [*roots.items()][turn:] + [*roots.items()][:turn]:
             for part in (_pipelined, _paced):
-                with _synced(options, root) as (source, target, process):
+                with _synced(options, root, way) as (source, target, process):
                     before = cpu_seconds(source), cpu_seconds(target)
                     figures = part(options, source, target)
                     after = cpu_seconds(source), cpu_seconds(target)
@@ -81,7 +86,7 @@ def run(options: Options) -> bool:
 
 @contextmanager
 def _synced(
-    options: Options, root: Path | None
+    options: Options, root: Path | None, way: str
 ) -> Iterator[tuple[RunningServer, RunningServer, MeasuredProcess | None]]:
     """A source and a target in the stream phase; `root`: tree of the redis-ferry between, None: native."""
     with source_server(options) as source, target_server(options) as target:
@@ -90,7 +95,9 @@ def _synced(
             replicate(source, target)
             yield source, target, None
             return
-        with MeasuredProcess(ferry_command(source.url, target.url), root=root) as process:
+        delivery = ("--delivery", AT_LEAST_ONCE) if way == AT_LEAST_ONCE else ()
+        command = ferry_command(source.url, target.url, *delivery)
+        with MeasuredProcess(command, root=root) as process:
             wait_for_state(process, "stream", START_TIMEOUT_SECONDS)
             yield source, target, process
 
@@ -212,10 +219,15 @@ def _summary(runs: list[Figures]) -> Figures:
 def _checks(summary: Figures) -> list[Check]:
     if NATIVE not in summary["paced"]:
         return []
-    throughput = summary["pipelined"][FERRY]["throughput_to_native"]
+    pipelined = summary["pipelined"]
+    throughput = pipelined[FERRY]["throughput_to_native"]
+    exactly_once = ratio(
+        pipelined[FERRY]["writes_per_second"], pipelined[AT_LEAST_ONCE]["writes_per_second"]
+    )
     paced = summary["paced"][FERRY]
     return [
         Check("stream throughput, × native", throughput, 0.7, at_least=True),
+        Check("exactly once, × at least once", exactly_once or 0.0, 0.9, at_least=True),
         Check("added latency p50, ms", paced["added_p50_ms"], 2.0),
         Check("added latency p99, ms", paced["added_p99_ms"], 10.0),
     ]

@@ -37,8 +37,8 @@ class StreamTranscoder(BlockWriter):
     late_keys, late_hashes: (db, key) whose expiry, or that of whose fields, is to be put right: it has a margin, or
     its relative time came in bytes fed as late, so that the moment it counts from is not known. Where such keys
     move is followed; with is_settling, where any key moves. late_keys_lost: how many found no room.
-    verifies_keys: a key may have expired on the target before its renewal came, so one that is renewed, or whose
-    fields are, is noted in late_hashes, to be fetched as a whole.
+    verifies_keys: with a margin, a key may have expired on the target before its renewal came, so one that is
+    renewed, or whose fields are, is noted in late_hashes, to be fetched as a whole.
     noted: what was added to late_keys (False) and late_hashes (True) since it was last emptied: (is_whole, db, key).
     swaps: SWAPDBs seen.
     recorder: a KeyRecorder for the keys that the commands create; None records nothing.
@@ -95,6 +95,11 @@ class StreamTranscoder(BlockWriter):
             self.key_recorder.select(self.db)
 
     @property
+    def verifies(self):
+        """Whether keys that are renewed now are noted as a whole."""
+        return self.verifies_keys and self.margin_ms > 0
+
+    @property
     def bytes_waiting(self):
         """Bytes fed that are not yet part of a command taken."""
         return self.end - self.command
@@ -146,8 +151,9 @@ class StreamTranscoder(BlockWriter):
     def is_special(self):
         """Whether the command at hand needs more than copying."""
         count: cython.Py_ssize_t = self.argument_bytes[0]
-        follows: cython.bint = self.has_late_keys or self.is_settling or self.verifies_keys
         has_margin: cython.bint = self.margin_ms > 0
+        verifies: cython.bint = self.verifies_keys and has_margin
+        follows: cython.bint = self.has_late_keys or self.is_settling or verifies
         if count == 3:
             return self.absolute_expiry and self.is_named(b"SET") and self.has_expiry_option(3)
         if count == 4:
@@ -173,7 +179,7 @@ class StreamTranscoder(BlockWriter):
         if count == 7:
             if self.is_named(b"PUBLISH") or self.is_named(b"FLUSHDB"):
                 return True
-            if self.verifies_keys and self.is_named(b"PERSIST"):
+            if verifies and self.is_named(b"PERSIST"):
                 return True
             return self.absolute_expiry and (self.is_named(b"PEXPIRE") or self.is_named(b"RESTORE"))
         if count == 8:
@@ -181,7 +187,7 @@ class StreamTranscoder(BlockWriter):
                 return True
             if has_margin and self.is_named(b"EXPIREAT"):
                 return True
-            if self.verifies_keys and self.is_named(b"HPERSIST"):
+            if verifies and self.is_named(b"HPERSIST"):
                 return True
             return self.is_named(b"REPLCONF") or self.is_named(b"FLUSHALL")
         if count == 9:
@@ -332,7 +338,7 @@ class StreamTranscoder(BlockWriter):
             rewritten = self.with_absolute_ttl()
         elif name == b"SET" or name == b"GETEX":
             rewritten = self.with_moment(3 if name == b"SET" else 2)
-        if self.verifies_keys and name != b"SET" and name[-5:] != b"SETEX" and name != b"RESTORE":
+        if self.verifies and name != b"SET" and name[-5:] != b"SETEX" and name != b"RESTORE":
             self.note_late_hash(self.db, self.argument(1))
         if rewritten is None:
             self.copy_command()
@@ -363,7 +369,7 @@ class StreamTranscoder(BlockWriter):
         if at > 0 and at < self.arguments_done:
             self.has_margin = False
             moment = self.later_moment(self.argument(at), is_seconds)
-        if self.verifies_keys:
+        if self.verifies:
             self.note_late_hash(self.db, self.argument(1))
         if moment is None:
             self.copy_command()
@@ -420,7 +426,7 @@ class StreamTranscoder(BlockWriter):
         elif name == b"COPY" and self.argument(3).upper() == b"DB" and self.argument(4).isdigit():
             db = int(self.argument(4))
         self.note_late_key(db, key)
-        if self.is_settling or self.verifies_keys or (self.db, origin) in self.late_hashes:
+        if self.is_settling or self.verifies or (self.db, origin) in self.late_hashes:
             self.note_late_hash(db, key)
 
     def with_moment(self, first_option):

@@ -25,6 +25,7 @@ APP_EPILOG = f"""\
   redis-ferry sync redis://old.example redis://new.example
   redis-ferry check redis://old.example redis://new.example
                               what would go wrong, and how to mend it
+  redis-ferry serve           many tasks in one process, driven over HTTP
   redis-ferry sync --help     every option, with examples
 
 {EXIT_STATUSES}"""

@@ -75,6 +75,13 @@ class Settling:
 
     def note_missing(self, db: int, command: list[bytes]) -> None:
         """A key that a command of the stream needs has expired on the target too early: fetch it, and where it went."""
+        log.warning(
+            "key.missing_on_target",
+            command=command[0].decode("ascii", "replace"),
+            key=repr(command[1][:80]) if len(command) > 1 else "",
+            db=db,
+            means="it expired there too early, or somebody deleted it; it is fetched from the source again",
+        )
         for key in command[1:3]:
             self._transcoder.add_late_keys(set(), {(db, key)})
             self._file.add([(True, db, key)])

@@ -26,6 +26,9 @@ from engine.stats import LineStats
 log = structlog.get_logger("engine.source")
 
 BEAT_SECONDS = 1.0
+# A diskless source starts the stream with the first acknowledgement that comes when its child has ended (replication.c,
+# repl_put_online_on_ack), and until then keeps what is written: so there is one more often until something comes.
+IMPATIENT_BEAT_SECONDS = 0.05
 DEFAULT_SILENCE_SECONDS = 60.0  # repl-timeout's default (config.c)
 
 
@@ -207,7 +210,8 @@ class Intake:
                     link.fail(
                         SourceLinkLost(f"the source sent nothing for {link.seconds_silent:.0f} s")
                     )
-                await asyncio.wait({link.ended}, timeout=BEAT_SECONDS)
+                beat_seconds = IMPATIENT_BEAT_SECONDS if link.awaits_stream else BEAT_SECONDS
+                await asyncio.wait({link.ended}, timeout=beat_seconds)
             return link.ended.result()
         finally:
             await end_tasks(asking)

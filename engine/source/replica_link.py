@@ -71,6 +71,7 @@ class ReplicaLink(asyncio.Protocol):
         self._delay_seconds = 0.0
         self.acknowledges = True  # not with a source older than PSYNC
         self.read_offset = 0
+        self._snapshot_offset = -1
         self.received_bytes = 0
 
     @classmethod
@@ -155,6 +156,17 @@ class ReplicaLink(asyncio.Protocol):
         """Whether bytes are being taken from the source (not while the spool is full)."""
         transport = self._usable
         return transport is not None and transport.is_reading()
+
+    @property
+    def awaits_stream(self) -> bool:
+        """Whether a diskless source has sent its whole RDB and nothing of the stream yet."""
+        framing = self.framing
+        return (
+            framing is not None
+            and framing.is_diskless
+            and framing.is_complete
+            and self.read_offset == self._snapshot_offset
+        )
 
     def acknowledge(self, offset: int) -> None:
         """Tell the source that the target has everything up to `offset` (replicationSendAck)."""
@@ -273,7 +285,7 @@ class ReplicaLink(asyncio.Protocol):
     def _begin(self, verdict: Verdict) -> None:
         if isinstance(verdict, FullResync):
             self.framing = RdbFraming()
-            self.read_offset = verdict.position.offset
+            self.read_offset = self._snapshot_offset = verdict.position.offset
             self.acknowledges = bool(verdict.position.replid)
             self._spool.begin_snapshot(verdict.position)
         else:

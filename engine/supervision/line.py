@@ -25,6 +25,7 @@ from engine.errors import (
     LedgerError,
     SourceRefused,
     SpoolDamaged,
+    TargetRefused,
     UnsupportedByTarget,
 )
 from engine.ledger.ledger import Ledger
@@ -37,6 +38,7 @@ from engine.source.handshake import Verdict
 from engine.source.intake import Intake, IntakeEvents
 from engine.spool.spool import Spool
 from engine.stats import LineStats
+from engine.supervision.line_events import log_connected, warn_of_lost_position
 from engine.supervision.phases import Phases
 from engine.supervision.recovery import Decision, after_error, delay_seconds
 from engine.supervision.same_server import refuse_same_server
@@ -190,6 +192,10 @@ class Line:
                     break
                 seconds = self._note_trouble(error)
                 if seconds is None:
+                    if not isinstance(
+                        error, TargetRefused
+                    ):  # maybe another process goes on with these files
+                        await self._end_spool()
                     raise
                 if isinstance(error, SpoolDamaged):
                     self._spool.reopen()
@@ -237,7 +243,7 @@ class Line:
             if self._troubles.clear(Side.TARGET):
                 self._stats.reconnects += 1
                 self._stats.target_reconnects += 1
-            self._log_connected(session)
+            log_connected(settings, self._intake.facts, session)
             if self._stop.is_set():
                 return
             if not self._phases.goes_on_with_snapshot(session):
@@ -286,7 +292,7 @@ class Line:
         found = session.checkpoint
         position = None if found is None or found.has_hole else found.position
         if position is None or found is None:
-            self._warn_of_lost_position(session)
+            warn_of_lost_position(session)
             await self._intake.start(None)
             return
         if self._spool.covers(position):
@@ -298,35 +304,6 @@ class Line:
         if not phases.has_snapshot_to_apply:
             self.is_resumed = self.is_resumed or not phases.has_followed_stream
             phases.resume(session, found, position)
-
-    def _warn_of_lost_position(self, session: TargetSession) -> None:
-        found = session.checkpoint
-        if found is not None and found.has_hole:
-            log.error(
-                "checkpoint.has_hole",
-                position=str(found.position),
-                means="the target refused a write and took a later one: a full resync follows",
-            )
-        else:
-            log.warning(
-                "target.checkpoint_gone",
-                means="the target was emptied or replaced, or its snapshot was cut: a full resync follows",
-            )
-
-    def _log_connected(self, session: TargetSession) -> None:
-        capabilities = session.capabilities
-        log.info(
-            "line.connected",
-            source=self._settings.source.address,
-            source_version=self._intake.facts.version or "unknown",
-            target=self._settings.target.address,
-            target_version=".".join(map(str, capabilities.version)),
-            target_server=capabilities.server,
-            target_rdb_version=capabilities.rdb_version,
-            source_clock_ms=self._intake.facts.clock_offset_ms,
-            target_clock_ms=capabilities.clock_offset_ms,
-            epoch=session.epoch,
-        )
 
     # ---- states and troubles
 

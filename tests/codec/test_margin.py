@@ -131,6 +131,27 @@ def test_a_key_with_a_margin_is_followed_where_it_moves() -> None:
     assert transcoder.swaps == 1
 
 
+def test_a_key_that_is_renewed_while_behind_is_to_be_fetched_as_a_whole() -> None:
+    commands = wire(
+        ("PEXPIREAT", "a", FAR),
+        ("PERSIST", "b"),
+        ("HPEXPIREAT", "c", FAR, "FIELDS", 1, "f"),
+        ("HPERSIST", "d", "FIELDS", 1, "f"),
+        ("RENAME", "e", "f"),
+        ("SET", "g", "v", "PXAT", NEAR),
+        ("INCR", "h"),
+    )
+    for margin_ms, expected in ((MARGIN, {b"a", b"b", b"c", b"d", b"f"}), (0, set())):
+        transcoder = StreamTranscoder(make_plan(db=4))
+        transcoder.margin_ms, transcoder.horizon_ms = margin_ms, HORIZON
+        transcoder.verifies_keys = True
+        transcoder.feed(commands, RECEIVED_MS, False)
+        assert transcoder.next_block(True) is not None
+        assert {key for _, key in transcoder.late_hashes} == expected
+        wholes = {key for is_whole, _, key in transcoder.noted if is_whole}
+        assert wholes == expected
+
+
 # The snapshot
 
 TYPES = frozenset({0, 4, 22, 24, 25})

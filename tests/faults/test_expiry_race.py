@@ -18,10 +18,6 @@ from tests.servers.fault_proxy import FaultProxy, Way
 
 pytestmark = [pytest.mark.live, pytest.mark.faults]
 
-without_margin = pytest.mark.xfail(
-    reason="a true time on the target has no margin any more when the line falls behind afterwards"
-)
-
 KEYS = 40
 TTL_MS = 1200
 PAUSE_SECONDS = 0.2
@@ -111,7 +107,6 @@ def test_a_key_renewed_during_a_slow_snapshot_is_not_lost(
         it.ends_equal()
 
 
-@without_margin
 def test_a_key_renewed_while_the_stream_is_far_behind_is_not_lost(
     start_server: StartServer, tmp_path: Path
 ) -> None:
@@ -130,7 +125,6 @@ def test_a_key_renewed_while_the_stream_is_far_behind_is_not_lost(
         it.ends_equal()
 
 
-@without_margin
 def test_a_key_renewed_while_the_worker_is_dead_is_not_lost(
     start_server: StartServer, tmp_path: Path
 ) -> None:

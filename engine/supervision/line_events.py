@@ -1,0 +1,44 @@
+"""What a line says in the log about its two sides."""
+
+from __future__ import annotations
+
+import structlog
+
+from engine.replay.target_session import TargetSession
+from engine.settings import TaskSettings
+from engine.source.facts import SourceFacts
+
+log = structlog.get_logger("engine.line")
+
+
+def log_connected(settings: TaskSettings, source: SourceFacts, session: TargetSession) -> None:
+    """Both sides are there."""
+    capabilities = session.capabilities
+    log.info(
+        "line.connected",
+        source=settings.source.address,
+        source_version=source.version or "unknown",
+        target=settings.target.address,
+        target_version=".".join(map(str, capabilities.version)),
+        target_server=capabilities.server,
+        target_rdb_version=capabilities.rdb_version,
+        source_clock_ms=source.clock_offset_ms,
+        target_clock_ms=capabilities.clock_offset_ms,
+        epoch=session.epoch,
+    )
+
+
+def warn_of_lost_position(session: TargetSession) -> None:
+    """The target has nothing to go on from, although it should."""
+    found = session.checkpoint
+    if found is not None and found.has_hole:
+        log.error(
+            "checkpoint.has_hole",
+            position=str(found.position),
+            means="the target refused a write and took a later one: a full resync follows",
+        )
+    else:
+        log.warning(
+            "target.checkpoint_gone",
+            means="the target was emptied or replaced, or its snapshot was cut: a full resync follows",
+        )
