@@ -31,7 +31,7 @@ class LogFormat(StrEnum):
 
 
 class OutputFormat(StrEnum):
-    """What `check` and `tasks` print: lines for people, or one JSON object."""
+    """What `check`, `tasks` and `task` print: lines for people, or one JSON object."""
 
     TEXT = "text"
     JSON = "json"

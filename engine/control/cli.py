@@ -16,6 +16,8 @@ from engine.control.choices import LogFormat, OutputFormat, ProgressMode
 from engine.control.exit_status import DONE, INTERRUPTED, USAGE, exit_status
 from engine.control.failure import print_failure, write_stderr
 from engine.control.plain_help import leave_types_out
+from engine.control.serve_cli import serve
+from engine.control.task_cli import app as task_app
 from engine.control.tasks_cli import tasks
 from engine.errors import EngineError
 
@@ -33,6 +35,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(tasks)
+app.add_typer(task_app)
 
 
 def run(arguments: Sequence[str], *, passwords_are_hidden: bool = True) -> int:
@@ -225,6 +228,9 @@ def check(  # noqa: PLR0913, PLR0917 - one parameter an option
         return check_status(findings)
 
     return _start(flags, context, do)
+
+
+app.command(help=help_texts.SERVE, epilog=help_texts.SERVE_EPILOG)(serve)
 
 
 @app.command(help=help_texts.DEMO)

@@ -25,6 +25,7 @@ APP_EPILOG = f"""\
   redis-ferry sync redis://old.example redis://new.example
   redis-ferry check redis://old.example redis://new.example
                               what would go wrong, and how to mend it
+  redis-ferry serve           many tasks in one process, driven over HTTP
   redis-ferry sync --help     every option, with examples
 
 {EXIT_STATUSES}"""
@@ -63,6 +64,50 @@ SYNC_EPILOG = f"""\
 
   The same from a file (source = "rediss://…", bandwidth_limit_mb = 50, …):
     redis-ferry sync --config ferry.toml
+
+{EXIT_STATUSES}"""
+
+SERVE = (
+    "Run many migrations in one process, driven over HTTP.\n\n"
+    "Serves the DCS v2 data-migration API, so that the Huawei SDK, Terraform's provider and scripts written "
+    "for Open Telekom Cloud work by changing the endpoint only. Tasks survive a stop, a crash and a restart "
+    "of the service: running ones go on from their checkpoints.\n\n"
+    "Every option can also be written as a variable (REDIS_FERRY_SERVE_LISTEN=…) or as a key of the --config "
+    "file. SIGTERM stops gracefully. The API is described at /docs and /openapi.json."
+)
+
+SERVE_EPILOG = """\
+[bold]Examples[/bold]
+  For this machine alone:
+    redis-ferry serve
+
+  For others, with tokens and access keys (chmod 600 auth.toml) and TLS:
+    redis-ferry serve --listen 0.0.0.0:8443 --auth-file auth.toml \\
+        --tls-cert chain.pem --tls-key key.pem
+
+  auth.toml:
+    \\[\\[tokens]]
+    token = "a long random text"
+    project_id = "0123456789abcdef0123456789abcdef"
+    \\[\\[keys]]
+    access = "AKEXAMPLE"
+    secret = "another long random text"
+    project_id = "0123456789abcdef0123456789abcdef\""""
+
+TASK = (
+    "Drive the tasks of a running service (redis-ferry serve).\n\n"
+    "Results go to stdout, as text or with --output json as one JSON value a line; errors go to stderr. Every "
+    "option of the service can also be given as a variable: REDIS_FERRY_API_ENDPOINT, _PROJECT, _TOKEN, "
+    "_TOKEN_FILE, _TLS_CA, and _ACCESS_KEY with _SECRET_KEY to sign requests instead of a token."
+)
+
+TASK_EPILOG = f"""\
+[bold]Examples[/bold]
+  ID=$(redis-ferry task create nightly)
+  redis-ferry task configure $ID old.example:6379 new.example:6379 \\
+      --source-password-file old.secret
+  redis-ferry task watch $ID
+  redis-ferry task stop --wait $ID && redis-ferry task delete $ID
 
 {EXIT_STATUSES}"""
 

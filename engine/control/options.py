@@ -47,6 +47,9 @@ TASK_ID = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}"  # also the name of a folder
 # Read by setup.py; an image or a CI job may leave them set.
 BUILD_VARIABLES = frozenset({f"{ENV_PREFIX}REQUIRE_COMPILED", f"{ENV_PREFIX}SKIP_COMPILED"})
 
+# Of `redis-ferry serve` and `redis-ferry task`, which check them themselves.
+_OTHER_COMMANDS = (f"{ENV_PREFIX}SERVE_", f"{ENV_PREFIX}API_")
+
 # Kubernetes puts the addresses of a namespace's services into every pod's environment; a Service
 # called `redis-ferry` or `redis-ferry-…` gives names with our prefix that nobody wrote on purpose.
 _KUBERNETES_SERVICE = re.compile(
@@ -283,6 +286,8 @@ def _flag(name: str) -> str:
 def _refuse_unknown_variables(environment: Mapping[str, str]) -> None:
     known = {f"{ENV_PREFIX}{name.upper()}" for name in (*_FIELDS, "config")}
     for name in sorted(environment):
+        if name.startswith(_OTHER_COMMANDS):
+            continue
         if not name.upper().startswith(ENV_PREFIX) or _KUBERNETES_SERVICE.fullmatch(name):
             continue
         if name not in known and name not in BUILD_VARIABLES:

@@ -14,7 +14,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-_SECRET_VARIABLES = re.compile(rb"REDIS_FERRY_(?:SOURCE|TARGET)(?:_PASSWORD)?=")
+_SECRET_VARIABLES = re.compile(
+    rb"REDIS_FERRY_(?:(?:SOURCE|TARGET)(?:_PASSWORD)?|SERVE_SECRET_KEY|SERVE_DATABASE_URL"
+    rb"|API_TOKEN|API_SECRET_KEY)="
+)
+_WHOLLY_SECRET = (b"_PASSWORD=", b"_KEY=", b"_TOKEN=")
 # Fields count from 1, and the first two are cut off with the command's name.
 _STAT_ARG_START = 48 - 3
 
@@ -38,6 +42,8 @@ def hide_passwords_in_environment() -> None:
     for role in ("SOURCE", "TARGET"):
         os.environ.pop(f"REDIS_FERRY_{role}_PASSWORD", None)
         os.environ.pop(f"REDIS_FERRY_{role}", None)
+    for name in ("SERVE_SECRET_KEY", "SERVE_DATABASE_URL", "API_TOKEN", "API_SECRET_KEY"):
+        os.environ.pop(f"REDIS_FERRY_{name}", None)
 
 
 def _password_span(argument: bytes) -> tuple[int, int] | None:
@@ -61,7 +67,7 @@ def _variable_span(variable: bytes) -> tuple[int, int] | None:
     found = _SECRET_VARIABLES.match(variable)
     if found is None:
         return None
-    if found.group().endswith(b"_PASSWORD="):
+    if found.group().endswith(_WHOLLY_SECRET):
         return found.end(), len(variable)
     span = _password_span(variable[found.end() :])
     return None if span is None else (found.end() + span[0], found.end() + span[1])

@@ -20,11 +20,11 @@ from engine.control.control_socket import ControlSocket
 from engine.control.exit_status import exit_status
 from engine.control.failure import message_of, print_failure, root_cause, write_stderr
 from engine.control.options import SyncOptions
-from engine.control.preflight_gate import refuse_or_warn
 from engine.control.progress import make_reporter
 from engine.control.progress_thread import ProgressThread
 from engine.control.wording import summary
 from engine.observability.logs import bind_task
+from engine.preflight.gate import refuse_or_warn
 from engine.settings import TaskSettings
 from engine.supervision.states import FINAL_STATES, TaskState, phase_in
 from engine.supervision.status import TaskStatus

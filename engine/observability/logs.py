@@ -17,7 +17,7 @@ import json
 import logging
 import re
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any
 
 import structlog
@@ -35,8 +35,14 @@ _FIRST = ("ts", "level", "logger", "event")
 Event = MutableMapping[str, Any]
 
 
-def configure_logs(*, level: str, json_lines: bool) -> None:
-    """Set up structlog, and send warnings that libraries log through `logging` the same way."""
+def configure_logs(
+    *, level: str, json_lines: bool, tap: Callable[[Mapping[str, Any]], None] | None = None
+) -> None:
+    """Set up structlog, and send warnings that libraries log through `logging` the same way.
+
+    tap: also gets every event from `info` on, whatever is printed, with its secrets hidden already.
+    """
+    heard = _LEVELS[level] if tap is None else min(_LEVELS[level], logging.INFO)
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -45,9 +51,10 @@ def configure_logs(*, level: str, json_lines: bool) -> None:
             structlog.processors.format_exc_info,
             _add_logger_name,
             _hide_secrets,
+            *([] if tap is None else [_Tap(tap, printed_from=_LEVELS[level])]),
             _as_json if json_lines else _as_text,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
+        wrapper_class=structlog.make_filtering_bound_logger(heard),
         logger_factory=_Lines,
         # Not cached, so that loggers made at import time follow a later configure_logs.
         cache_logger_on_first_use=False,
@@ -81,6 +88,22 @@ class _Lines:
             sys.stderr.flush()
 
     debug = info = warning = error = critical = exception = msg
+
+
+class _Tap:
+    """A processor that shows events to somebody else, and drops those that are not to be printed."""
+
+    def __init__(self, tap: Callable[[Mapping[str, Any]], None], *, printed_from: int) -> None:
+        self._tap = tap
+        self._printed_from = printed_from
+
+    def __call__(self, _logger: Any, _method: str, event: Event) -> Event:
+        level = _LEVELS.get(str(event.get("level")), logging.ERROR)
+        if level >= logging.INFO:
+            self._tap(event)
+        if level < self._printed_from:
+            raise structlog.DropEvent
+        return event
 
 
 class _ToStructlog(logging.Handler):

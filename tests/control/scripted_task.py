@@ -139,7 +139,7 @@ if __name__ == "__main__":
     module = types.ModuleType("engine.supervision.task")
     module.Task = Task  # type: ignore[attr-defined]
     sys.modules[module.__name__] = module
-    gate = types.ModuleType("engine.control.preflight_gate")
+    gate = types.ModuleType("engine.preflight.gate")
 
     async def refuse_or_warn(_settings: TaskSettings) -> None:
         """There are no servers to look at."""

@@ -1,0 +1,1 @@
+"""Many migrations in one process: their records, the durable store, starting, stopping and resuming them."""
