@@ -66,8 +66,8 @@ class StreamPhase:
 
     @property
     def is_owing(self) -> bool:
-        """Whether the target holds an expiry that is not the source's."""
-        return self._settling.is_owing
+        """Whether the target holds an expiry that is not the source's, or its checkpoint says so."""
+        return self._settling.is_owing or self.transcoder.margin_since_ms > 0
 
     @property
     def is_at_boundary(self) -> bool:

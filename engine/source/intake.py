@@ -29,6 +29,7 @@ BEAT_SECONDS = 1.0
 # A diskless source starts the stream with the first acknowledgement that comes when its child has ended (replication.c,
 # repl_put_online_on_ack), and until then keeps what is written: so there is one more often until something comes.
 IMPATIENT_BEAT_SECONDS = 0.05
+LATE_BEAT_SECONDS = 0.1
 DEFAULT_SILENCE_SECONDS = 60.0  # repl-timeout's default (config.c)
 
 
@@ -225,4 +226,5 @@ class Intake:
                 if link.framing is None or link.framing.is_complete:
                     link.note_source_offset(offset)
                     self._spool.wake()  # corrections may be possible now
-            await asyncio.sleep(BEAT_SECONDS)
+            # Until the link has caught up expiries wait to be put right, and a short run with them.
+            await asyncio.sleep(LATE_BEAT_SECONDS if link.is_late else BEAT_SECONDS)
