@@ -21,7 +21,7 @@ from tests.faults.arena import holds
 from tests.fix_servers import StartServer
 from tests.live.running_task import Run, running
 from tests.live.workload import writing
-from tests.live.world import AOF, Ways, World, events, following, make_world, ways_of
+from tests.live.world import Ways, World, events, following, make_world, ways_of
 
 pytestmark = [pytest.mark.live, pytest.mark.faults]
 
@@ -221,10 +221,12 @@ async def test_a_script_that_holds_the_target_is_waited_for(start_server: StartS
 
 
 async def test_a_target_that_loads_for_long_is_waited_for(start_server: StartServer) -> None:
-    world = await make_world(start_server, target_config=AOF)
+    world = await make_world(start_server)
     async with following(world) as (run, load):
+        with world.target.client() as client:
+            client.save()
         world.target.config |= {
-            "key-load-delay": 300,  # microseconds for each command of the AOF
+            "key-load-delay": 4000,  # microseconds for each
             "loading-process-events-interval-bytes": 1024,
         }
         world.target.kill()
@@ -233,6 +235,8 @@ async def test_a_target_that_loads_for_long_is_waited_for(start_server: StartSer
         error = str(run.task.status().error).lower()
         assert "loading" in error
         assert "wait" in error
+        with world.target.client() as client:
+            client.config_set("key-load-delay", 0)
         await until(starting.done, "the data are loaded")
         await starting
         await goes_on(run)
