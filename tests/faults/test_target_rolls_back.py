@@ -146,7 +146,7 @@ async def fail_over(it: ProxiedWorld, replica: RunningServer, run: Run, load: Wr
 async def test_a_failover_to_a_lagging_replica_costs_nothing(
     rounds: int, start_server: StartServer
 ) -> None:
-    async with proxied_world(start_server) as it:
+    async with proxied_world(start_server, target_config=CONFIG) as it:
         servers = [it.world.target, start_server(it.world.target.binary.name, config=CONFIG)]
         async with under_load(it) as (run, load):
             await has_applied(run, 300)
