@@ -8,7 +8,15 @@ import inspect
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import (
+    BusyLoadingError,
+    ClusterDownError,
+    MasterDownError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    TryAgainError,
+)
 
 from engine.endpoint import TLS_TIMEOUT_SHARE, Endpoint
 
@@ -22,6 +30,16 @@ _NAMELESS: dict[str, object] = (
 
 # How a question can fail. uvloop raises RuntimeError for a connection that was closed under redis-py's hands.
 LOST = (RedisError, OSError, RuntimeError)
+
+# redis-py takes the code off replies that it has an exception for.
+_CODES: dict[type[RedisError], str] = {
+    BusyLoadingError: "LOADING",
+    ClusterDownError: "CLUSTERDOWN",
+    MasterDownError: "MASTERDOWN",
+    OutOfMemoryError: "OOM",
+    ReadOnlyError: "READONLY",
+    TryAgainError: "TRYAGAIN",
+}
 
 
 def control_client(endpoint: Endpoint, *, timeout_seconds: float) -> Redis:
@@ -51,6 +69,12 @@ def control_client(endpoint: Endpoint, *, timeout_seconds: float) -> Redis:
             "ssl_check_hostname": tls.verify,
         }
     return Redis(host=endpoint.host, port=endpoint.port, **common)  # type: ignore[arg-type]
+
+
+def reply_text(error: RedisError) -> str:
+    """The server's own words behind an error of redis-py's, its code first."""
+    code, text = _CODES.get(type(error), ""), str(error)
+    return text if text.startswith(code) else f"{code} {text}"
 
 
 def raise_if_cancelled() -> None:

@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError, RedisError, WatchError
 
 from engine.checkpoint.checkpoint import CLAIM_SERIAL, Checkpoint, decode, snapshot_fields, token
-from engine.control_client import control_client, raise_if_cancelled
+from engine.control_client import control_client, raise_if_cancelled, reply_text
 from engine.endpoint import Endpoint
 from engine.errors import TargetAuthError, TargetRefused, TargetUnreachable
 from engine.settings import TargetSettings
@@ -100,7 +100,7 @@ class LineClaim:
             await client.aclose()
 
     def _error(self, error: RedisError) -> Exception:
-        text = str(error)
+        text = reply_text(error)
         if "WRONGTYPE" in text:
             return TargetRefused(
                 f"the target's key {self._key.decode('utf-8', 'replace')!r} is not a checkpoint",

@@ -28,7 +28,7 @@ from redis.exceptions import (
 
 from engine.codec.crc64 import crc64
 from engine.connect import connect_hint
-from engine.control_client import control_client
+from engine.control_client import control_client, reply_text
 from engine.endpoint import Endpoint
 from engine.errors import (
     EngineError,
@@ -117,14 +117,14 @@ async def probe_target(endpoint: Endpoint, settings: TargetSettings) -> Capabili
             hint="grant it: ACL SETUSER <user> ~* +@write +@read +@transaction +@connection +info +time",
         ) from None
     except BusyLoadingError as error:  # a ConnectionError of redis-py's
-        raise _refused(endpoint, f"LOADING {error}") from error
+        raise _refused(endpoint, reply_text(error)) from error
     except (RedisConnectionError, RedisTimeoutError, OSError) as error:
         raise TargetUnreachable(
             f"cannot connect to the target {endpoint.address}: {error}",
             hint=connect_hint(endpoint, "target", str(error)),
         ) from error
     except RedisError as error:
-        raise _refused(endpoint, str(error)) from error
+        raise _refused(endpoint, reply_text(error)) from error
     finally:
         await client.aclose()
 

@@ -42,12 +42,9 @@ _NOT_READY = re.compile(rf"(?:^|['\"])({'|'.join(_NOT_READY_HINTS)})\b")
 def not_ready(endpoint: Endpoint, text: str) -> TargetNotReady | None:
     """The error for a reply that means "not now"; None for any other."""
     found = _NOT_READY.search(text)
-    if found is not None:
-        code = found[1]
-    elif "Redis is loading the dataset in memory" in text:
-        code = "LOADING"  # redis-py takes it off
-    else:
+    if found is None:
         return None
+    code = found[1]
     return TargetNotReady(
         f"the target {endpoint.address} takes no writes now: {text}",
         code=code,
