@@ -25,6 +25,9 @@ cdef class StreamTranscoder(BlockWriter):
     cdef public list noted
     cdef public long long swaps
     cdef public long long late_keys_lost
+    cdef set taken_keys
+    cdef set taken_hashes
+    cdef bint taken_swapped
     cdef bint has_late_keys
     cdef public long long pause_at
     cdef KeyRecorder key_recorder

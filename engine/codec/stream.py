@@ -25,6 +25,10 @@ MAX_LATE_KEYS = 200_000
 SENTINEL_CHANNEL = b"__sentinel__:hello"
 
 
+def swapped_places(places, renumbered):
+    return {(renumbered.get(db, db), key) for db, key in places}
+
+
 @cython.cclass
 class StreamTranscoder(BlockWriter):
     """Feed chunks, take blocks until `next_block` returns None, feed again.
@@ -62,6 +66,9 @@ class StreamTranscoder(BlockWriter):
         self.is_late = False
         self.late_keys = set()
         self.late_hashes = set()
+        self.taken_keys = set()
+        self.taken_hashes = set()
+        self.taken_swapped = False
         self.has_late_keys = False
         self.is_settling = False
         self.verifies_keys = False
@@ -224,7 +231,8 @@ class StreamTranscoder(BlockWriter):
         """Owe these a correction as well: a stay at the target before this one could not make it."""
         self.late_keys.update(keys)
         self.late_hashes.update(hashes)
-        self.release_late_keys()
+        if self.late_keys or self.late_hashes:
+            self.has_late_keys = True
 
     def take_late(self, keys_limit, hashes_limit):
         """Take some of what is owed: (keys, hashes). Where they move is followed until `release_late_keys`."""
@@ -234,10 +242,18 @@ class StreamTranscoder(BlockWriter):
             keys.append(self.late_keys.pop())
         while self.late_hashes and len(hashes) < hashes_limit:
             hashes.append(self.late_hashes.pop())
+        self.taken_keys = set(keys)
+        self.taken_hashes = set(hashes)
         return keys, hashes
 
     def release_late_keys(self):
-        """Those taken are corrected."""
+        """Those taken are corrected, where they stood when they were taken: one that SWAPDB moved since is owed again."""
+        if self.taken_swapped:
+            self.late_keys |= self.taken_keys
+            self.late_hashes |= self.taken_hashes
+            self.taken_swapped = False
+        self.taken_keys = set()
+        self.taken_hashes = set()
         self.has_late_keys = bool(self.late_keys) or bool(self.late_hashes)
 
     def take_special(self):
@@ -298,8 +314,11 @@ class StreamTranscoder(BlockWriter):
         first, second = self.argument(1), self.argument(2)
         if self.has_late_keys and first.isdigit() and second.isdigit():
             renumbered = {int(first): int(second), int(second): int(first)}
-            self.late_keys = {(renumbered.get(db, db), key) for db, key in self.late_keys}
-            self.late_hashes = {(renumbered.get(db, db), key) for db, key in self.late_hashes}
+            self.late_keys = swapped_places(self.late_keys, renumbered)
+            self.late_hashes = swapped_places(self.late_hashes, renumbered)
+            self.taken_keys = swapped_places(self.taken_keys, renumbered)
+            self.taken_hashes = swapped_places(self.taken_hashes, renumbered)
+            self.taken_swapped = True
         swapped = {self.argument(1), self.argument(2)}
         if self.has_checkpoint and b"0" in swapped and len(swapped) == 2:
             other = (swapped - {b"0"}).pop()
@@ -426,7 +445,17 @@ class StreamTranscoder(BlockWriter):
         elif name == b"COPY" and self.argument(3).upper() == b"DB" and self.argument(4).isdigit():
             db = int(self.argument(4))
         self.note_late_key(db, key)
+<<<<<<< HEAD
         if self.is_settling or self.verifies or (self.db, origin) in self.late_hashes:
+=======
+        place = (self.db, origin)
+        if (
+            self.is_settling
+            or self.verifies_keys
+            or place in self.late_hashes
+            or place in self.taken_hashes
+        ):
+>>>>>>> faults2
             self.note_late_hash(db, key)
 
     def with_moment(self, first_option):

@@ -39,12 +39,15 @@ class OwedExpiries:
 class OwedFile:
     """The names, on disk before the block is sent that makes them owed; for the run after a crash.
 
-    directory: None keeps nothing.
+    directory: None keeps nothing. is_empty: nothing is noted there.
     """
 
     def __init__(self, directory: Path | None) -> None:
+        self.is_empty = True
         self._path = None if directory is None else directory / FILE_NAME
         self._failed = False
+        # Ends a line that the run before may have torn.
+        self._before = "\n"
 
     def load(self) -> OwedExpiries:
         """What an earlier run left; a torn last line is passed over."""
@@ -52,7 +55,9 @@ class OwedFile:
         if self._path is None:
             return owed
         with suppress(OSError):
-            for line in self._path.read_bytes().splitlines():
+            text = self._path.read_bytes()
+            self.is_empty = False
+            for line in text.splitlines():
                 with suppress(ValueError, TypeError):
                     is_whole, db, key = json.loads(line)
                     (owed.wholes if is_whole else owed.keys).add((db, base64.b64decode(key)))
@@ -69,13 +74,16 @@ class OwedFile:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             with self._path.open("a") as file:
-                file.write(lines)
+                file.write(self._before + lines)
+            self._before = ""
+            self.is_empty = False
         except OSError as error:
             self._failed = True
             log.warning("expiry.not_noted", file=str(self._path), error=error.strerror)
 
     def clear(self) -> None:
         """Everything is true now."""
+        self.is_empty = True
         if self._path is not None:
             with suppress(OSError):
                 self._path.unlink(missing_ok=True)

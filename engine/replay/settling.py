@@ -96,11 +96,19 @@ class Settling:
         self._owed.is_exact = True
         self._transcoder.verifies_keys = True
 
+    def forget_noted(self) -> None:
+        """Nothing is owed: what stands in the file was put right, or its block was never sent."""
+        if not self._file.is_empty:
+            self._file.clear()
+
     def save(self) -> None:
         """Note in `owed` what the next stay at the target has to do."""
         transcoder, owed = self._transcoder, self._owed
         owed.keys = transcoder.late_keys.union(self._asked[0], self._found)
         owed.wholes = transcoder.late_hashes.union(self._asked[1])
+        if transcoder.swaps and self.is_owing:
+            # A SWAPDB that the target has not got yet is read again: where the keys stand is not certain.
+            owed.scans_keys = owed.scans_hashes = True
         self._note_lost()
 
     async def ask(self) -> bool:
@@ -157,6 +165,7 @@ class Settling:
         keys, hashes = self._asked
         self._asked = ([], [])
         self._transcoder.add_late_keys(set(keys), set(hashes))
+        self._transcoder.release_late_keys()
 
     def _note_lost(self) -> None:
         if self._transcoder.late_keys_lost:
@@ -166,6 +175,9 @@ class Settling:
             self._pages = None  # a search that is under way has passed where they are
 
     async def _next_batch(self) -> Batch | None:
+        if self._swaps != self._transcoder.swaps:
+            # What was found stands in another database now: the search begins again.
+            self._found, self._pages = [], None
         keys, hashes = self._transcoder.take_late(KEYS_AT_ONCE, WHOLES_AT_ONCE)
         while not keys and not hashes:
             if self._found:
@@ -173,7 +185,7 @@ class Settling:
                 break
             if not self._owed.scans_keys and not self._owed.scans_hashes:
                 return None
-            if self._pages is None or self._swaps != self._transcoder.swaps:
+            if self._pages is None:
                 await self._start_search()
             assert self._pages is not None
             page = await anext(self._pages, None)

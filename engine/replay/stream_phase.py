@@ -196,11 +196,15 @@ class StreamPhase:
             if not self.is_at_boundary or not self._is_caught_up:
                 return False
             if settling.is_owing:
+                # Keys may be looked for on the target: it must be where the transcoder is.
+                await self._send_open_block()
+                await self._delivery.drain()
                 return await settling.ask()
             if transcoder.margin_since_ms:
                 settling.settled()
                 await self._say_settled()
                 return True
+            settling.forget_noted()
             return False
         if not settling.is_due() or not self.is_at_boundary:
             return False

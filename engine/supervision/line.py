@@ -220,7 +220,10 @@ class Line:
         if not self._intake.is_started:
             # First whether the target is one at all: nothing is asked of the source in vain.
             await probe_target(settings.target, settings.target_link)
-            await self._start_intake(await self._claim.peek())
+            found = await self._claim.peek()
+            # An address that answered in an earlier run is no mistyped one: its server is away.
+            self._has_run = self._has_run or (found is not None and found.position is not None)
+            await self._start_intake(found)
         session = await TargetSession.open(
             settings,
             self._claim,

@@ -46,9 +46,7 @@ def claim_on(target: RunningServer) -> LineClaim:
 
 def write(epoch: int, serial: int, *, before: int | None = None) -> bytes:
     """A block of the stream: it counts, and moves the checkpoint to offset 100 · serial."""
-    fields = stream_fields(
-        Position(REPLID, 100 * serial), 0, epoch, ledger="", margin_since_ms=0
-    )
+    fields = stream_fields(Position(REPLID, 100 * serial), 0, epoch, ledger="", margin_since_ms=0)
     return guarded_write(
         KEY,
         before=token(epoch, serial - 1 if before is None else before),

@@ -34,7 +34,8 @@ SETTLE_SECONDS = 180.0
 MIB = 1024 * 1024
 # A quarter's median against another's: what one block more or less in flight may make.
 RSS_SLACK_BYTES = 24 * MIB
-FILES_SLACK = 8
+# After a full resync the lists of keys brought before are kept for a while, two files for each of five databases.
+FILES_SLACK = 16
 
 
 @dataclass(slots=True)
