@@ -445,17 +445,13 @@ class StreamTranscoder(BlockWriter):
         elif name == b"COPY" and self.argument(3).upper() == b"DB" and self.argument(4).isdigit():
             db = int(self.argument(4))
         self.note_late_key(db, key)
-<<<<<<< HEAD
-        if self.is_settling or self.verifies or (self.db, origin) in self.late_hashes:
-=======
         place = (self.db, origin)
         if (
             self.is_settling
-            or self.verifies_keys
+            or self.verifies
             or place in self.late_hashes
             or place in self.taken_hashes
         ):
->>>>>>> faults2
             self.note_late_hash(db, key)
 
     def with_moment(self, first_option):

@@ -19,7 +19,9 @@ from engine.supervision.states import TaskState
 from tests.fix_servers import StartServer
 from tests.live.counting import counting
 from tests.live.running_task import running
+from tests.live.sides import offset_of
 from tests.live.world import (
+    AOF,
     KEYS,
     MIB,
     PAIRS,
@@ -192,3 +194,21 @@ async def test_in_manual_mode_it_ends_with_the_reason_and_a_second_run_goes_on(
 
     assert await world.is_equal_and_clean()
     assert ways_of(second) == Ways(full=0, partial=1, reconnects=0)
+
+
+async def test_a_task_that_has_run_waits_for_a_source_that_is_away_at_its_start(
+    start_server: StartServer,
+) -> None:
+    world = await make_world(start_server, source_config=AOF)
+    async with running(world.settings) as run:
+        await run.reaches_offset(offset_of(world.source))
+    world.source.kill()
+
+    async with running(world.settings) as run:
+        await run.reaches(lambda: TaskState.RECOVERING in run.states, "the source is missed")
+        await asyncio.to_thread(world.source.start)
+        await run.reaches(lambda: run.task.state is TaskState.STREAM, "the stream phase")
+        await world.is_caught_up(run)
+
+    assert await world.is_equal_and_clean()
+    assert run.task.status().retries["SourceUnreachable"] >= 1
