@@ -22,7 +22,7 @@ class OwedExpiries:
     """What is known of them.
 
     keys: their expiry is owed; wholes: value and expiry are. scans_keys, scans_hashes: there are more, to be looked for
-    on the target. is_exact: everything was true when the line fell behind, so keys may have expired on the target since,
+    on the target. is_exact: some were true when the line fell behind, so keys may have expired on the target since,
     before their renewal came.
     """
 

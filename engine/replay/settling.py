@@ -93,6 +93,10 @@ class Settling:
     def settled(self) -> None:
         """Nothing is owed any more."""
         self._file.clear()
+        self.note_exact()
+
+    def note_exact(self) -> None:
+        """Expiries reach the target without a margin from here on: one may be over there before its renewal comes."""
         self._owed.is_exact = True
         self._transcoder.verifies_keys = True
 

@@ -126,6 +126,7 @@ class StreamPhase:
                 transcoder.margin_ms, transcoder.horizon_ms = MARGIN_MS, horizon_ms()
             else:
                 transcoder.margin_ms = 0
+                self._settling.note_exact()
         transcoder.feed(chunk.data, chunk.received_ms, chunk.is_late)
         await self._send_full_blocks(chunk.received_seconds)
         return True

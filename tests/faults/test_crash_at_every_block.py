@@ -155,15 +155,17 @@ async def crash(it: Recorded, point: MakeCutPoint) -> bool:
         return status.applied_offset >= end and not status.expiries_owed
 
     await until(lambda: armed.fired or is_at_the_end(), "the cut or the end", running=future)
+    has_crashed = bool(armed.fired)
     it.proxy.restore()
-    if not armed.fired:
+    if not has_crashed:
         task.request_stop()
     # With `manual` it ends at the first loss, and nothing more leaves it.
     async with asyncio.timeout(15):
         (outcome,) = await asyncio.gather(future, return_exceptions=True)
     check(task.status())
-    assert isinstance(outcome, TargetLinkLost) or (outcome is None and not armed.fired), outcome
-    return bool(armed.fired)
+    # The last checkpoint of a stop may still meet the cut.
+    assert isinstance(outcome, TargetLinkLost) or (outcome is None and not has_crashed), outcome
+    return has_crashed
 
 
 def points(rng: random.Random, blocks: range) -> Iterator[MakeCutPoint]:
@@ -207,8 +209,8 @@ async def test_a_crash_anywhere_in_the_session_ends_in_the_same_state(
     folder = tmp_path / "t1" if has_folder else None
     async with recorded(start_server, seed=11 + has_folder, folder=folder) as it:
         assert it.blocks > 100
-        crashes = await crashes_once_each(it, random.Random(3), step=it.blocks // 30)
-    assert crashes >= 20
+        crashes = await crashes_once_each(it, random.Random(3), step=it.blocks // 16)
+    assert crashes >= 12
 
 
 @pytest.mark.parametrize("has_folder", [False, True], ids=["no-spool", "same-spool"])
