@@ -48,7 +48,7 @@ def test_process_ends_on_sigterm_and_reports_what_the_server_counted(
 
         report = json.loads(printed)
         assert process.returncode == 0
-        assert report["commands"] > 5000
+        assert report["commands"] > 500
         # Redis counts commands that scripts and functions call, and our polls, on top.
         assert calls(wire) >= report["commands"]
 

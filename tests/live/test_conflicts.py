@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 
 import pytest
@@ -29,19 +30,20 @@ async def test_a_snapshot_that_was_cut_is_taken_again_over_its_own_keys(
     source, target = start_server("redis-8.2", config=SOURCE_CONFIG), start_server("redis-8.2")
     with source.client() as client, target.client() as other:
         for number in range(KEYS):
-            client.set(f"key:{number}", "x" * 4096)
+            client.set(f"key:{number}", os.urandom(4096))  # no compression: the limit binds
         other.set("of the target", "1")
     settings = make_settings(
         source.endpoint,
         target.endpoint,
         on_conflict=policy,
-        bandwidth_limit_bytes_per_second=MIB,
+        bandwidth_limit_bytes_per_second=MIB // 4,
         spool=SpoolSettings(memory_bytes=MIB, directory=tmp_path),
     )
 
     async with running(settings) as run:
         await run.reaches(lambda: run.task.status().keys_applied > 50, "some keys are applied")
         kill_target_link(target)
+        assert run.task.state is TaskState.SNAPSHOT
         with source.client() as client:
             for number in range(0, KEYS, 2):
                 client.set(f"key:{number}", "changed")
