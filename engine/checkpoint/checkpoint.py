@@ -12,6 +12,7 @@ transaction (engine/codec/stream.py writes the same fields), so it is true by co
         db              database selected in the stream there
         ledger          id of the list of names the task has brought (engine/ledger), empty if there is none
         margin_since    moment (ms) since when TTLs may stand with a margin, 0: all are exact
+        owner           the LineClaim that made the newest claim; not there once a snapshot has begun
         at:EPOCH:SERIAL 1: the token of the newest write; 0: of one that was turned away
 
 **The token** keeps the writes of a line in one chain; each has the next serial number. Before each transaction stands

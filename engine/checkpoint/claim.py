@@ -5,6 +5,7 @@ Writing the checkpoint is part of the data (see checkpoint.py); here it is read,
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
@@ -23,6 +24,7 @@ from engine.target.replies import not_ready
 log = structlog.get_logger("engine.checkpoint")
 
 CLAIM_ATTEMPTS = 20
+OWNER_FIELD = b"owner"  # who made the newest claim; gone with the first write of a snapshot
 
 AnswerT = TypeVar("AnswerT")
 
@@ -52,6 +54,7 @@ class LineClaim:
         self._settings = settings
         self._key = key
         self._prefix = connection_prefix
+        self._owner = secrets.token_hex(8).encode()
 
     async def take(self, known_epoch: int) -> Claim:
         """Raise the epoch, close the older connections of the line, then read the checkpoint.
@@ -129,8 +132,11 @@ class LineClaim:
         for _ in range(CLAIM_ATTEMPTS):
             async with client.pipeline(transaction=True) as pipe:
                 await pipe.watch(self._key)
-                found = decode(cast(dict[bytes, bytes], await pipe.hgetall(self._key)), self._key)
-                if found is not None and 0 < known_epoch < found.epoch:
+                raw = cast(dict[bytes, bytes], await pipe.hgetall(self._key))
+                found = decode(raw, self._key)
+                # A claim of ours may have been made although the connection broke before we knew.
+                is_ours = raw.get(OWNER_FIELD) == self._owner
+                if found is not None and 0 < known_epoch < found.epoch and not is_ours:
                     raise self._taken_over(found.epoch, known_epoch)
                 epoch = max(known_epoch, found.epoch if found is not None else 0) + 1
                 pipe.multi()  # type: ignore[no-untyped-call]
@@ -140,7 +146,7 @@ class LineClaim:
                     fields |= snapshot_fields("", epoch, ledger="")
                 elif found.tokens and not found.has_hole:
                     pipe.hdel(self._key, *found.tokens)
-                pipe.hset(self._key, mapping=fields)
+                pipe.hset(self._key, mapping=fields | {OWNER_FIELD: self._owner})
                 try:
                     await pipe.execute()
                 except WatchError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from enum import Enum, auto
 
@@ -49,7 +50,7 @@ class SnapshotPhase:
         self._stats = stats
         self._is_stopping = is_stopping
         self._generation = generation
-        self._to_send_again: list[Block] = []
+        self._to_send_again: deque[Block] = deque()
         self._current: Block | None = None
         self.target_run_id = target_run_id
         self.transcoder = SnapshotTranscoder(plan)
@@ -68,17 +69,19 @@ class SnapshotPhase:
             await delivery.send_own(Block(data=encode("SELECT", 0), replies=1))
             return end  # noqa: TRY300 - sending it may fail like the rest
         except EngineError:
-            self._to_send_again = [it for it in delivery.unconfirmed if it.replies]
-            if self._current is not None and self._current not in self._to_send_again:
-                self._to_send_again.append(self._current)
+            begun = [it for it in delivery.unconfirmed if it.replies]
+            current = [] if self._current is None else [self._current]
+            # What an earlier loss left and this link did not get to is still to be sent.
+            self._to_send_again = deque(dict.fromkeys((*begun, *self._to_send_again, *current)))
+            self._current = None
             raise
 
     async def _run(self, delivery: Delivery) -> SnapshotEnd:
-        for block in self._to_send_again:
+        while self._to_send_again:
+            block = self._to_send_again[0]
             block.skipped = 0
             await delivery.send(block, time.monotonic())
-        self._to_send_again = []
-        self._current = None
+            self._to_send_again.popleft()
         transcoder, stats = self.transcoder, self._stats
         while not transcoder.is_finished:
             if self._is_stopping():

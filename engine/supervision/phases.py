@@ -108,6 +108,7 @@ class Phases:
             self._snapshot_position = verdict.position
             self._snapshot_generation = self._spool.first_generation
             self._snapshot = None
+            self._goal_offset = None  # it counted in the history that is over
             self._owed = OwedExpiries()
             self._owed_file.clear()
             self._margin_since_ms = 0
@@ -212,6 +213,8 @@ class Phases:
         if self._snapshot_generation != generation:
             return SnapshotEnd.REPLACED
         await self._brought.after_snapshot(session, position.offset)
+        if self._snapshot_generation != generation:
+            return SnapshotEnd.REPLACED  # while we waited
         if stats.not_carried:
             log.warning("snapshot.not_carried", what=stats.not_carried)
         transcoder = phase.transcoder

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from engine.checkpoint.checkpoint import checkpoint_key
+from engine.checkpoint.claim import LineClaim
 from engine.errors import TargetRefused
 from engine.supervision.states import TaskState
 from tests.fix_servers import StartServer
@@ -42,3 +44,28 @@ async def test_the_older_worker_of_a_task_ends_when_a_second_one_takes_over(
     assert second.task.status().full_resyncs == 0
     assert len(keys_of_ours(target)) == 1
     assert links_of(target) == []
+
+
+async def test_a_worker_that_lost_the_answer_to_its_own_claim_is_not_taken_over(
+    start_server: StartServer,
+) -> None:
+    target = start_server("redis-8.2")
+    settings = make_settings(target.endpoint, target.endpoint)
+
+    def claim() -> LineClaim:
+        return LineClaim(
+            target.endpoint,
+            settings.target_link,
+            checkpoint_key("t1", "0"),
+            connection_prefix="redis-ferry:t1:0:",
+        )
+
+    ours, theirs = claim(), claim()
+    known = (await ours.take(0)).epoch
+    await ours.take(known)  # it was made, but the connection broke before we heard of it
+    again = await ours.take(known)
+    assert again.epoch == known + 2
+
+    await theirs.take(0)
+    with pytest.raises(TargetRefused, match="taken over"):
+        await ours.take(again.epoch)
