@@ -57,13 +57,14 @@ PLACES = [
 
 @dataclass(frozen=True)
 class Recorded:
-    """settings: through `proxy`. blocks: transactions of a replay without a crash. digest: of the source at the end."""
+    """settings: through `proxy`. blocks: transactions of a replay without a crash. end_offset, digest: behind the last write."""
 
     source: RunningServer
     target: RunningServer
     proxy: FaultProxy
     settings: TaskSettings
     blocks: int
+    end_offset: int
     digest: bytes
 
     async def rewinds(self) -> None:
@@ -136,7 +137,8 @@ async def recorded(
         workload = Workload(source.endpoint, seed=seed, keys=30, whole_databases=True)
         await asyncio.to_thread(workload.run, threading.Event(), max_commands=COMMANDS)
         lasting(source)
-        it = Recorded(source, target, proxy, settings, blocks=0, digest=digest_of(source))
+        end_offset = offset_of(source)  # without a replica there are no PINGs
+        it = Recorded(source, target, proxy, settings, 0, end_offset, digest_of(source))
         await it.rewinds()
         before = execs(target)
         await it.ends_equal()
@@ -190,7 +192,8 @@ async def crashes_one_after_the_other(it: Recorded, rng: random.Random, most_blo
     crashes = 0
     applied = -1
     await it.rewinds()
-    while True:
+    # Behind the last block a worker that always dies at once would ask for the same expiries for ever.
+    while applied < it.end_offset:
         pattern, most = PLACES[crashes % len(PLACES)]
         nth = FIRST_BLOCK + rng.randrange(most_blocks)
         if not await crash(it, behind(pattern, nth=nth, plus=rng.randint(0, most))):
@@ -225,11 +228,11 @@ async def test_one_crash_after_the_other_ends_in_the_same_state(
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 async def test_a_crash_at_every_block_ends_in_the_same_state(
     seed: int, start_server: StartServer, tmp_path: Path
 ) -> None:
     async with recorded(start_server, seed=31 + seed, folder=tmp_path / "t1") as it:
         rng = random.Random(seed)
         assert await crashes_once_each(it, rng, step=1) > it.blocks / 2
-        assert await crashes_one_after_the_other(it, rng, most_blocks=1) > it.blocks / 2
+        assert await crashes_one_after_the_other(it, rng, most_blocks=2) > it.blocks / 2
