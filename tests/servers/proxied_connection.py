@@ -163,6 +163,7 @@ class Connection:
         loop = asyncio.get_running_loop()
         view = memoryview(bytearray(PIECE_BYTES))
         due = 0.0  # when the throttle lets the next piece pass
+        has_hole = False
         try:
             while True:
                 await self._may_pass(way)
@@ -178,7 +179,9 @@ class Connection:
                     wait
                 )  # 0 lets the other tasks run: a full socket never suspends
                 await self._may_pass(way)
-                if self.conditions[way].swallows:
+                # Bytes behind a hole must never pass: no TCP connection does that, and `restore` cuts it only soon.
+                has_hole = has_hole or self.conditions[way].swallows
+                if has_hole:
                     self._proxy.counters.swallowed_bytes += count
                     if not count:
                         await self._ended.wait()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import socket
 import threading
 import time
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
 import pytest
@@ -207,6 +210,48 @@ async def test_half_open_drops_one_way_without_a_sign_and_is_cut_by_restore() ->
         await until(lambda: greeter.ends == ["RST"], "the server sees it")
         assert greeter.heard == b""
         writer.close()
+
+
+def count_for_ever(listener: socket.socket, connections: int) -> None:
+    """A server whose bytes tell their place."""
+    for _ in range(connections):
+        connection, _ = listener.accept()
+        with connection, contextlib.suppress(OSError):
+            for number in itertools.count():
+                connection.sendall(number.to_bytes(8, "little"))
+
+
+def read_all(connection: socket.socket) -> bytes:
+    parts = []
+    with contextlib.suppress(OSError):
+        while part := connection.recv(65536):
+            parts.append(part)
+    return b"".join(parts)
+
+
+def test_nothing_passes_behind_bytes_that_were_swallowed() -> None:
+    rounds = 100  # without the check some let something pass
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        counting = threading.Thread(target=count_for_ever, args=(listener, rounds), daemon=True)
+        counting.start()
+        with (
+            ProxyThread(listener.getsockname()[1], receive_buffer_bytes=65536) as proxy,
+            ThreadPoolExecutor(1) as pool,
+        ):
+            for _ in range(rounds):
+                with socket.create_connection(("127.0.0.1", proxy.port)) as client:
+                    assert client.recv(8)
+                    reading = pool.submit(read_all, client)
+                    proxy.do(lambda it: it.swallow(Way.TO_CLIENT))
+                    time.sleep(0.003)  # so long it lasts
+                    proxy.do(FaultProxy.restore)
+                    got = reading.result()
+                numbers = [
+                    int.from_bytes(got[at : at + 8], "little") for at in range(0, len(got) - 7, 8)
+                ]
+                assert numbers == list(range(1, len(numbers) + 1))
+            assert proxy.do(lambda it: it.counters.swallowed_bytes)
+        counting.join()
 
 
 async def test_deaf_accepts_and_never_answers_until_restored() -> None:
