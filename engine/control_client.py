@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
+from typing import Any
 
-from redis.asyncio import Redis
+from redis.asyncio import Connection, ConnectionPool, Redis, SSLConnection
+from redis.asyncio.connection import AbstractConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import (
@@ -16,6 +19,9 @@ from redis.exceptions import (
     ReadOnlyError,
     RedisError,
     TryAgainError,
+)
+from redis.exceptions import (
+    ConnectionError as RedisConnectionError,
 )
 
 from engine.endpoint import TLS_TIMEOUT_SHARE, Endpoint
@@ -28,8 +34,8 @@ _NAMELESS: dict[str, object] = (
 )
 
 
-# How a question can fail. uvloop raises RuntimeError for a connection that was closed under redis-py's hands.
-LOST = (RedisError, OSError, RuntimeError)
+# How a question can fail.
+LOST = (RedisError, OSError)
 
 # redis-py takes the code off replies that it has an exception for.
 _CODES: dict[type[RedisError], str] = {
@@ -42,33 +48,87 @@ _CODES: dict[type[RedisError], str] = {
 }
 
 
+class _Mapped(AbstractConnection):
+    """uvloop raises RuntimeError for a connection that was closed under redis-py's hands: here it is a lost one."""
+
+    async def send_packed_command(self, *args: Any, **kwargs: Any) -> None:
+        """As redis-py's."""
+        try:
+            await super().send_packed_command(*args, **kwargs)
+        except RuntimeError as error:
+            raise await self._lost(error) from error
+
+    async def read_response(self, *args: Any, **kwargs: Any) -> Any:
+        """As redis-py's."""
+        try:
+            return await super().read_response(*args, **kwargs)
+        except RuntimeError as error:
+            raise await self._lost(error) from error
+
+    async def can_read_destructive(self, *args: Any, **kwargs: Any) -> bool:
+        """As redis-py's."""
+        try:
+            return bool(await super().can_read_destructive(*args, **kwargs))
+        except RuntimeError as error:
+            raise await self._lost(error) from error
+
+    async def disconnect(self, *args: Any, **kwargs: Any) -> None:
+        """As redis-py's."""
+        with contextlib.suppress(RuntimeError):
+            await super().disconnect(*args, **kwargs)
+
+    async def _lost(self, error: RuntimeError) -> RedisConnectionError:
+        await self.disconnect()
+        return RedisConnectionError(f"the connection was closed: {error}")
+
+
+class _Tcp(_Mapped, Connection):
+    pass
+
+
+class _Tls(_Mapped, SSLConnection):
+    pass
+
+
+class _Unix(_Mapped, UnixDomainSocketConnection):
+    pass
+
+
 def control_client(endpoint: Endpoint, *, timeout_seconds: float) -> Redis:
     """A redis-py client for `endpoint`, RESP2, database 0, bytes in and out, no retries of its own."""
-    common: dict[str, object] = {
+    kind: type[AbstractConnection] = _Tcp
+    options: dict[str, Any] = {
         "username": endpoint.username,
         "password": endpoint.password,
         "protocol": 2,
         "socket_timeout": timeout_seconds,
         "socket_connect_timeout": timeout_seconds,
         "retry": Retry(NoBackoff(), 0),
-        "single_connection_client": True,
         **_NAMELESS,
     }
     if endpoint.unix_path is not None:
-        return Redis(unix_socket_path=endpoint.unix_path, **common)  # type: ignore[arg-type]
+        kind = _Unix
+        options["path"] = endpoint.unix_path
+    else:
+        options |= {"host": endpoint.host, "port": endpoint.port}
     if endpoint.tls is not None:
         tls = endpoint.tls
-        common |= {
+        kind = _Tls
+        options |= {
             # redis-py has one timeout for TCP and TLS together.
             "socket_connect_timeout": timeout_seconds * TLS_TIMEOUT_SHARE,
-            "ssl": True,
             "ssl_ca_certs": None if tls.ca_file is None else str(tls.ca_file),
             "ssl_certfile": None if tls.cert_file is None else str(tls.cert_file),
             "ssl_keyfile": None if tls.key_file is None else str(tls.key_file),
             "ssl_cert_reqs": "required" if tls.verify else "none",
             "ssl_check_hostname": tls.verify,
         }
-    return Redis(host=endpoint.host, port=endpoint.port, **common)  # type: ignore[arg-type]
+    client = Redis(
+        connection_pool=ConnectionPool(connection_class=kind, **options),
+        single_connection_client=True,
+    )
+    client.auto_close_connection_pool = True
+    return client
 
 
 def reply_text(error: RedisError) -> str:

@@ -11,7 +11,7 @@ class Block:
     it, -1 in the snapshot. db: database selected at the source there. received_seconds: monotonic time when
     its oldest bytes were received. is_transaction: data ends with EXEC, and the last reply is that of the
     commands between MULTI and it. guard_replies: replies before MULTI's own (checkpoint.py, guard).
-    skipped: replies by which the target kept what it had.
+    skipped: replies by which the target kept what it had. is_exact: expiries in it reach the target without a margin.
     """
 
     __slots__ = (
@@ -19,6 +19,7 @@ class Block:
         "data",
         "db",
         "guard_replies",
+        "is_exact",
         "is_transaction",
         "keys",
         "offset",
@@ -52,6 +53,7 @@ class Block:
         self.shard = shard
         self.received_seconds = 0.0
         self.skipped = 0
+        self.is_exact = False
 
     def command_index(self, reply: int, element: int) -> int:
         """Which command of `data` got reply number `reply`, or element `element` of EXEC's (-1: none)."""

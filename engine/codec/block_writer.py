@@ -34,7 +34,7 @@ class BlockWriter(CommandReader):
         self.replid = plan.replid.encode()
         self.epoch = plan.epoch
         self.checkpoint_key = plan.checkpoint_key
-        self.has_checkpoint = bool(plan.checkpoint_key)
+        self.has_checkpoint = plan.is_transactional
         self.ledger = plan.ledger.encode()
         self.serial = plan.serial
         self.block_offset = plan.offset

@@ -8,7 +8,7 @@ try:
 except ModuleNotFoundError:
     from engine.codec import cython_shim as cython
 
-from engine.errors import SourceProtocolError
+from engine.errors import StreamOutOfStep
 
 if not cython.compiled:
     KEPT_ARGUMENTS = 12
@@ -61,10 +61,12 @@ class CommandReader:
 
     def out_of_step(self, message):
         at = self.base_offset + self.pos
-        return SourceProtocolError(
+        return StreamOutOfStep(
             f"the replication stream is out of step at offset {at}: {message}",
+            offset=at,
             detail=f"bytes {bytes(self.window[self.pos : self.pos + 24])!r}",
-            hint="run the same command again; it goes on from the checkpoint",
+            hint="it came twice like this: look for what changes bytes between source and redis-ferry, or run the "
+            "same command under another --task-id for a full resync",
         )
 
     def read_command(self):

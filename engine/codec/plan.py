@@ -39,8 +39,8 @@ class SnapshotPlan:
 class StreamPlan:
     """How the command stream becomes target commands.
 
-    checkpoint_key: the hash that each block updates in its own transaction; empty: no transactions, no
-    checkpoint (at-least-once).
+    checkpoint_key: the hash that tells how far the target is. is_transactional: each block updates it in its own
+    transaction; else (at-least-once) blocks are plain commands.
     replid, offset, db: where the stream starts and which database the source had selected there.
     absolute_expiry: relative times (SETEX, EXPIRE, SET … EX; sources before 7.0) are made absolute by the
     moment the bytes were received plus clock_offset_ms (the source's clock minus ours): like the moments in an
@@ -50,6 +50,7 @@ class StreamPlan:
     """
 
     checkpoint_key: bytes
+    is_transactional: bool = True
     replid: str
     offset: int
     db: int = 0

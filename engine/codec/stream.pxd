@@ -42,6 +42,8 @@ cdef class StreamTranscoder(BlockWriter):
     cpdef release_late_keys(self)
     cpdef next_block(self, bint flush)
     cdef bint is_special(self) noexcept
+    cdef bint makes_of_others(self, Py_ssize_t count) noexcept
+    cdef note_result(self, bytes name)
     cdef bint has_expiry_option(self, Py_ssize_t first) noexcept
     cdef take_special(self)
     cdef take_select(self)

@@ -23,6 +23,11 @@ from engine.codec.command_text import command_at
 
 MAX_LATE_KEYS = 200_000
 SENTINEL_CHANNEL = b"__sentinel__:hello"
+# Where a command that makes a key of others names it.
+RESULT_AT = dict.fromkeys(
+    b"SUNIONSTORE SINTERSTORE SDIFFSTORE ZUNIONSTORE ZINTERSTORE ZDIFFSTORE ZRANGESTORE GEOSEARCHSTORE PFMERGE".split(),
+    1,
+) | dict.fromkeys(b"SMOVE RPOPLPUSH BRPOPLPUSH LMOVE BLMOVE BITOP".split(), 2)
 
 
 def swapped_places(places, renumbered):
@@ -42,7 +47,7 @@ class StreamTranscoder(BlockWriter):
     its relative time came in bytes fed as late, so that the moment it counts from is not known. Where such keys
     move is followed; with is_settling, where any key moves. late_keys_lost: how many found no room.
     verifies_keys: with a margin, a key may have expired on the target before its renewal came, so one that is
-    renewed, or whose fields are, is noted in late_hashes, to be fetched as a whole.
+    renewed, or whose fields are, is noted in late_hashes, to be fetched as a whole; and so is what is made of others.
     noted: what was added to late_keys (False) and late_hashes (True) since it was last emptied: (is_whole, db, key).
     swaps: SWAPDBs seen.
     recorder: a KeyRecorder for the keys that the commands create; None records nothing.
@@ -161,6 +166,8 @@ class StreamTranscoder(BlockWriter):
         has_margin: cython.bint = self.margin_ms > 0
         verifies: cython.bint = self.verifies_keys and has_margin
         follows: cython.bint = self.has_late_keys or self.is_settling or verifies
+        if verifies and self.makes_of_others(count):
+            return True
         if count == 3:
             return self.absolute_expiry and self.is_named(b"SET") and self.has_expiry_option(3)
         if count == 4:
@@ -202,6 +209,47 @@ class StreamTranscoder(BlockWriter):
         if count == 10:
             return has_margin and self.is_named(b"HPEXPIREAT")
         return False
+
+    def makes_of_others(self, count):
+        """Whether the command makes a key of other keys, which may be gone from the target."""
+        if count == 4:
+            return self.is_named(b"SORT")
+        if count == 5:
+            return self.is_named(b"SMOVE") or self.is_named(b"LMOVE") or self.is_named(b"BITOP")
+        if count == 6:
+            return self.is_named(b"BLMOVE")
+        if count == 7:
+            return self.is_named(b"PFMERGE")
+        if count == 9:
+            return self.is_named(b"RPOPLPUSH") or self.is_named(b"GEORADIUS")
+        if count == 10:
+            return (
+                self.is_named(b"SDIFFSTORE")
+                or self.is_named(b"ZDIFFSTORE")
+                or self.is_named(b"BRPOPLPUSH")
+            )
+        if count == 11:
+            return (
+                self.is_named(b"SUNIONSTORE")
+                or self.is_named(b"SINTERSTORE")
+                or self.is_named(b"ZUNIONSTORE")
+                or self.is_named(b"ZINTERSTORE")
+                or self.is_named(b"ZRANGESTORE")
+            )
+        if count == 14:
+            return self.is_named(b"GEOSEARCHSTORE")
+        return count == 17 and self.is_named(b"GEORADIUSBYMEMBER")
+
+    def note_result(self, name):
+        """Owe the key that the command at hand makes of others."""
+        at = RESULT_AT.get(name, 0)
+        if at:
+            self.note_late_hash(self.db, self.argument(at))
+            return
+        arguments = command_at(bytes(self.window[self.command : self.pos]), 0)
+        for i in range(2, len(arguments) - 1):
+            if arguments[i].upper() in (b"STORE", b"STOREDIST"):
+                self.note_late_hash(self.db, arguments[i + 1])
 
     def has_expiry_option(self, first):
         """Whether EX or PX (with a margin also EXAT, PXAT) stands among the options from `first` on, with a value."""
@@ -294,6 +342,9 @@ class StreamTranscoder(BlockWriter):
             self.copy_command()
         elif name == b"HPEXPIREAT" or name == b"HEXPIREAT" or name == b"HSETEX":
             self.take_field_expiry(name)
+        elif name in RESULT_AT or name == b"SORT" or name[:9] == b"GEORADIUS":
+            self.note_result(name)
+            self.copy_command()
         else:
             self.take_expiry(name)
 
@@ -320,7 +371,7 @@ class StreamTranscoder(BlockWriter):
             self.taken_hashes = swapped_places(self.taken_hashes, renumbered)
             self.taken_swapped = True
         swapped = {self.argument(1), self.argument(2)}
-        if self.has_checkpoint and b"0" in swapped and len(swapped) == 2:
+        if self.checkpoint_key and b"0" in swapped and len(swapped) == 2:
             other = (swapped - {b"0"}).pop()
             self.put_command([b"SELECT", other])
             self.put_command([b"DEL", self.checkpoint_key])

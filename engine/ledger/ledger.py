@@ -193,6 +193,10 @@ class Ledger:
         """Those of `keys` that the task brought; none that the target had before."""
         return self._select(db, keys, Kind.BROUGHT, (Kind.KEPT,))
 
+    def is_kept(self, db: int, key: bytes) -> bool:
+        """Whether the target had the key before the task, and it was left alone."""
+        return self.has_kept and not self._select(db, [key], None, (Kind.KEPT,))
+
     def unknown(self, db: int, keys: Sequence[bytes]) -> list[bytes]:
         """Those of `keys` that the snapshot does not have: others wrote them, or an earlier run of the task did."""
         return self._select(db, keys, None, (Kind.CURRENT, Kind.KEPT))
@@ -237,7 +241,8 @@ class Ledger:
         self._open_files.clear()
         for pattern in ("*-*-*.set", REGISTER_NAME, "leftover-candidates.txt"):
             for path in self.directory.glob(pattern):
-                path.unlink(missing_ok=True)
+                with suppress(OSError):
+                    path.unlink(missing_ok=True)
         with suppress(OSError):
             self.directory.rmdir()
 
@@ -282,7 +287,8 @@ class Ledger:
             return self._set(names[0])
         assert self.directory is not None
         name = self._register.make_file(kind, db)
-        (self.directory / name).unlink(missing_ok=True)
+        with suppress(OSError):  # the next line meets it too
+            (self.directory / name).unlink(missing_ok=True)
         keys = self._set(name)
         self._write_register()  # the file is whole now, and no name is in it yet
         return keys
@@ -305,11 +311,28 @@ class Ledger:
             self._open_files.pop(name).close()
         for path in self.directory.glob("*-*-*.set"):
             if path.name not in named:
-                path.unlink(missing_ok=True)
+                with suppress(OSError):  # it is looked for again
+                    path.unlink(missing_ok=True)
 
     def _write_register(
         self, *, is_closed: bool = False, is_durable: bool = False, is_takeover: bool = False
     ) -> None:
+        """As `_replace_register`.
+
+        Raises:
+            LedgerError: it cannot be written, or another process owns the directory now.
+        """
+        try:
+            self._replace_register(
+                is_closed=is_closed, is_durable=is_durable, is_takeover=is_takeover
+            )
+        except OSError as error:
+            raise LedgerError(
+                f"the list of the task's keys cannot be kept in {self.directory}: {error.strerror}",
+                hint="make room or give the process access there; the same command then goes on",
+            ) from error
+
+    def _replace_register(self, *, is_closed: bool, is_durable: bool, is_takeover: bool) -> None:
         """Replace the register's file.
 
         is_durable: on the disk itself. What says that the files are closed must be, and what takes that back;

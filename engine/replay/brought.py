@@ -63,9 +63,23 @@ class Brought:
         """The target has the stream up to `offset`."""
         self._ledger.note_applied(offset)
 
+    @property
+    def is_known(self) -> bool:
+        """Whether a list tells what the task has put there."""
+        return self._ledger.is_trusted
+
     def is_brought(self, db: int, key: bytes) -> bool:
-        """Whether the task may have put the key there; True where no list tells."""
-        return not self._ledger.is_trusted or bool(self._ledger.brought(db, [key]))
+        """Whether the task may have put the key there.
+
+        Where no list tells, it may if the source has a key of this name and it was to be replaced.
+        """
+        if self._ledger.is_trusted:
+            return bool(self._ledger.brought(db, [key]))
+        return self._settings.on_conflict is ConflictPolicy.REPLACE
+
+    def is_kept(self, db: int, key: bytes) -> bool:
+        """Whether the key's value is the target's own (`skip`)."""
+        return self._ledger.is_kept(db, key)
 
     async def before_snapshot(self, session: TargetSession) -> None:
         """Make the target ready for a snapshot, the first one or another.

@@ -31,7 +31,7 @@ class DeliveryEvents:
 class Delivery:
     """The way to one target shard.
 
-    has_written: anything of the source's was sent.
+    has_written: anything of the source's was sent. on_block: called with each block of the stream that is confirmed.
     """
 
     def __init__(self, *, limiter: TokenBucket, stats: LineStats, events: DeliveryEvents) -> None:
@@ -40,6 +40,7 @@ class Delivery:
         self._events = events
         self._link: ShardLink | None = None
         self.has_written = False
+        self.on_block: Callable[[Block], None] | None = None
 
     async def open(
         self, endpoint: Endpoint, settings: TargetSettings, *, client_name: str, policy: ReplyPolicy
@@ -136,4 +137,6 @@ class Delivery:
         stats.applied_offset = block.offset
         if block.commands:
             stats.apply_lag.add(time.monotonic() - block.received_seconds, block.commands)
+            if self.on_block is not None:
+                self.on_block(block)
         self._events.on_applied(block.offset)

@@ -12,13 +12,15 @@ from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from engine.control_client import LOST, control_client, raise_if_cancelled
+from engine.control_client import LOST, control_client, raise_if_cancelled, reply_text
 from engine.endpoint import Endpoint
-from engine.errors import TargetLinkLost, TargetRejected
+from engine.errors import EngineError, TargetLinkLost, TargetRejected
 from engine.replay.owed import Key
 from engine.settings import TargetSettings
+from engine.target.replies import not_ready
 
 SCAN_COUNT = 1000
 HASH_SCAN_COUNT = 100
@@ -47,7 +49,7 @@ class MarginedKeys:
         """Batches of (keys, hashes); a key may come twice, one that moves meanwhile not at all.
 
         Raises:
-            TargetLinkLost: the target does not answer.
+            TargetLinkLost: the target does not answer. TargetNotReady: not now. TargetRejected: it is not permitted.
         """
         try:
             for db in await self._databases():
@@ -58,11 +60,14 @@ class MarginedKeys:
                     async for names in self._pages(db, HASH_SCAN_COUNT, "TYPE", "hash"):
                         hashes = await self._with_late_fields(db, names)
                         yield [], [(db, name) for name in hashes]
-        except (RedisConnectionError, RedisTimeoutError, OSError, RuntimeError) as error:
+        except (RedisConnectionError, RedisTimeoutError, OSError) as error:
             raise_if_cancelled()
             raise TargetLinkLost(
                 f"the target {self._endpoint.address} stopped answering while expiries were looked for: {error}"
             ) from error
+        except RedisError as error:
+            raise_if_cancelled()
+            raise self._refused("INFO", error) from error
 
     async def _databases(self) -> list[int]:
         info = await self._client.info("keyspace")
@@ -70,7 +75,7 @@ class MarginedKeys:
         return sorted(int(name[2:]) for name in info if name[2:].isdigit())
 
     async def _ask(self, db: int, commands: list[tuple[Any, ...]]) -> list[Any]:
-        """The answers; errors among them (a key that is no hash any more) as they are."""
+        """The answers; WRONGTYPE among them (a key that is no hash any more) as it is."""
         if not commands:
             return []
         pipe = self._client.pipeline(transaction=False)
@@ -81,21 +86,15 @@ class MarginedKeys:
             pipe.execute_command(*command)
         answers = await pipe.execute(raise_on_error=False)
         raise_if_cancelled()
+        for asked, answer in zip(commands, answers[1:], strict=True):
+            if isinstance(answer, RedisError) and not reply_text(answer).startswith("WRONGTYPE"):
+                raise self._refused(str(asked[0]), answer)
         return list(answers[1:])
 
     async def _pages(self, db: int, count: int, *options: str) -> AsyncIterator[list[bytes]]:
         cursor = 0
         while True:
             (answer,) = await self._ask(db, [("SCAN", cursor, "COUNT", count, *options)])
-            if isinstance(answer, Exception):
-                raise TargetRejected(
-                    f"the target {self._endpoint.address} refused SCAN: {answer}",
-                    command="SCAN",
-                    key=b"",
-                    reply=str(answer),
-                    offset=-1,
-                    hint="grant it: ACL SETUSER <user> +scan +pttl +hlen +hkeys +hscan +hpexpiretime",
-                )
             cursor = int(answer[0])
             names = [name for name in answer[1] if not name.startswith(OURS)]
             self.seen += len(names)
@@ -140,6 +139,17 @@ class MarginedKeys:
                 return True
             if cursor == 0:
                 return False
+
+    def _refused(self, command: str, error: RedisError) -> EngineError:
+        text = reply_text(error)
+        return not_ready(self._endpoint, text) or TargetRejected(
+            f"the target {self._endpoint.address} refused {command}: {text}",
+            command=command,
+            key=b"",
+            reply=text,
+            offset=-1,
+            hint="grant it: ACL SETUSER <user> +info +time +scan +pttl +hlen +hkeys +hscan +hpexpiretime",
+        )
 
     def _any(self, times: Any) -> bool:
         return isinstance(times, list) and any(it >= self._least_ms for it in times)

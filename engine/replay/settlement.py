@@ -10,7 +10,8 @@ have expired on the target before its renewal came.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +22,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from engine.codec.command_text import encode
 from engine.codec.crc64 import crc64
-from engine.control_client import LOST, control_client, raise_if_cancelled
+from engine.control_client import LOST, control_client, raise_if_cancelled, reply_text
 from engine.endpoint import Endpoint
 from engine.errors import SourceNotReady
 from engine.replay.owed import Key
@@ -33,6 +34,8 @@ log = structlog.get_logger("engine.replay")
 KEYS_AT_ONCE = 500
 WHOLES_AT_ONCE = 20
 FOOTER_BYTES = 10  # of a DUMP payload: RDB version, CRC64
+# At the start, or inside redis-py's words about a command of a pipeline.
+_NOT_NOW = re.compile(r"(?:^|['\" ])(LOADING|BUSY|MASTERDOWN|NOMASTERLINK|TRYAGAIN)\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,9 @@ class Correction:
 class Settlement:
     """Asks one source.
 
-    tells_moments: the source has PEXPIRETIME (7.0). target_rdb_version: of the payloads sent to the target.
+    tells_moments: the source has PEXPIRETIME (7.0). removes_missing: a key that it does not have is to be removed; not
+    from the answers of a replica, which calls a key expired that its primary may still renew. target_rdb_version: of the
+    payloads sent to the target. replid: names the history that is being replayed, empty where that is not known.
     corrected: keys that were given their time. refused: why the source does not tell, empty if it does.
     """
 
@@ -56,11 +61,15 @@ class Settlement:
         settings: SourceSettings,
         *,
         tells_moments: bool,
+        removes_missing: bool,
         target_rdb_version: int,
+        replid: Callable[[], str],
     ) -> None:
         self._client = control_client(source, timeout_seconds=settings.connect_timeout_seconds)
         self._tells_moments = tells_moments
+        self._removes_missing = removes_missing
         self._target_rdb_version = target_rdb_version
+        self._replid = replid
         self.corrected = 0
         self.refused = ""
 
@@ -85,30 +94,20 @@ class Settlement:
     ) -> Correction | None:
         """Ask for at most KEYS_AT_ONCE and WHOLES_AT_ONCE; None if the source refuses to answer.
 
-        removes_missing: a key that the source does not have is to be removed.
+        removes_missing: False leaves a key that the source does not have in any case.
         Raises:
-            SourceNotReady: no connection; ask again later.
+            SourceNotReady: no connection, not now, or an answer from another history; ask again later.
         """
-        pipe = self._client.pipeline(transaction=True)
-        pipe.execute_command("INFO", "replication")
-        pipe.execute_command("TIME")
-        question = "PEXPIRETIME" if self._tells_moments else "PTTL"
-        for db, name in (*keys, *wholes):
-            pipe.execute_command("SELECT", db)
-            pipe.execute_command(question, name)
-        for db, name in wholes:
-            pipe.execute_command("SELECT", db)
-            pipe.execute_command("DUMP", name)
-        try:
-            info, moment, *answers = await pipe.execute()
-        except (RedisConnectionError, RedisTimeoutError, OSError, RuntimeError) as error:
-            raise_if_cancelled()
-            raise SourceNotReady(f"the source cannot be asked for expiries now: {error}") from error
-        except RedisError as error:
-            raise_if_cancelled()
-            self.refused = str(error)
+        removes_missing = removes_missing and self._removes_missing
+        found = await self._answers(keys, wholes)
+        if found is None:
             return None
-        raise_if_cancelled()
+        info, moment, *answers = found
+        history, ours = str(info.get("master_replid", "")), self._replid()
+        if history and ours and history != ours:
+            raise SourceNotReady(
+                f"the source that was asked for expiries has another history ({history[:8]}, not {ours[:8]})"
+            )
         now_ms = 0 if self._tells_moments else moment[0] * 1000 + moment[1] // 1000
         times = answers[1 : 2 * (len(keys) + len(wholes)) : 2]
         payloads = answers[2 * (len(keys) + len(wholes)) + 1 :: 2]
@@ -127,6 +126,35 @@ class Settlement:
                 commands += [encode("SELECT", db), encode("DEL", name)]
         self.corrected += len(commands) // 2
         return Correction(int(info["master_repl_offset"]), [*commands, encode("SELECT", 0)])
+
+    async def _answers(self, keys: Sequence[Key], wholes: Sequence[Key]) -> list[Any] | None:
+        """INFO, TIME, then for each SELECT and a time, then for each of `wholes` SELECT and a payload; all of one moment."""
+        pipe = self._client.pipeline(transaction=True)
+        pipe.execute_command("INFO", "replication")
+        pipe.execute_command("TIME")
+        question = "PEXPIRETIME" if self._tells_moments else "PTTL"
+        for db, name in (*keys, *wholes):
+            pipe.execute_command("SELECT", db)
+            pipe.execute_command(question, name)
+        for db, name in wholes:
+            pipe.execute_command("SELECT", db)
+            pipe.execute_command("DUMP", name)
+        try:
+            found = await pipe.execute()
+        except (RedisConnectionError, RedisTimeoutError, OSError) as error:
+            raise_if_cancelled()
+            raise SourceNotReady(f"the source cannot be asked for expiries now: {error}") from error
+        except RedisError as error:
+            raise_if_cancelled()
+            text = reply_text(error)
+            if _NOT_NOW.search(text):
+                raise SourceNotReady(
+                    f"the source cannot be asked for expiries now: {text}"
+                ) from error
+            self.refused = text
+            return None
+        raise_if_cancelled()
+        return list(found)
 
     def _restore(self, name: bytes, expire_at_ms: int, payload: Any) -> bytes:
         body = bytes(payload[:-FOOTER_BYTES]) + self._target_rdb_version.to_bytes(2, "little")

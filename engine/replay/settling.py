@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator, Callable
 import structlog
 
 from engine.codec.stream import StreamTranscoder
-from engine.errors import SourceNotReady
+from engine.errors import SourceNotReady, TargetRejected
+from engine.replay.brought import Brought
 from engine.replay.margin import least_margined_ms
 from engine.replay.margined_keys import MarginedKeys
 from engine.replay.owed import Key, OwedExpiries, OwedFile
@@ -26,7 +27,7 @@ class Settling:
 
     First the source is asked, then the stream goes on up to the offset of the answer and no further
     (`transcoder.pause_at`), then the correction goes out, then the rest. search: looks for keys on the target whose
-    expiry lies at or behind a moment; with the hashes or without.
+    expiry lies at or behind a moment; with the hashes or without. brought: which of them are the task's own.
     """
 
     def __init__(
@@ -37,16 +38,17 @@ class Settling:
         file: OwedFile,
         *,
         search: Callable[[int, bool], MarginedKeys],
-        is_brought: Callable[[int, bytes], bool],
+        brought: Brought,
     ) -> None:
         self._transcoder = transcoder
         self._settlement = settlement
         self._owed = owed
         self._file = file
         self._search = search
-        self._is_brought = is_brought
+        self._brought = brought
         self._asked: Batch = ([], [])
-        self._found: list[Key] = []
+        self._found: Batch = ([], [])  # on the target, not asked about yet
+        self._was_found = False  # what is asked about now, not noted
         self._searching: MarginedKeys | None = None
         self._pages: AsyncIterator[Batch] | None = None
         self._swaps = 0
@@ -63,7 +65,8 @@ class Settling:
         return bool(
             self._asked[0]
             or self._asked[1]
-            or self._found
+            or self._found[0]
+            or self._found[1]
             or transcoder.late_keys
             or transcoder.late_hashes
             or transcoder.late_keys_lost
@@ -86,9 +89,13 @@ class Settling:
             db=db,
             means="it expired there too early, or somebody deleted it; it is fetched from the source again",
         )
-        for key in command[1:3]:
-            self._transcoder.add_late_keys(set(), {(db, key)})
-            self._file.add([(True, db, key)])
+        self.note_in_doubt({(db, key) for key in command[1:3]})
+
+    def note_in_doubt(self, keys: set[Key]) -> None:
+        """Keys that may be gone from the target although the source has them: fetch them."""
+        if keys:
+            self._transcoder.add_late_keys(set(), keys)
+            self._file.add([(True, db, key) for db, key in keys])
 
     def settled(self) -> None:
         """Nothing is owed any more."""
@@ -108,8 +115,8 @@ class Settling:
     def save(self) -> None:
         """Note in `owed` what the next stay at the target has to do."""
         transcoder, owed = self._transcoder, self._owed
-        owed.keys = transcoder.late_keys.union(self._asked[0], self._found)
-        owed.wholes = transcoder.late_hashes.union(self._asked[1])
+        owed.keys = transcoder.late_keys.union(self._asked[0], self._found[0])
+        owed.wholes = transcoder.late_hashes.union(self._asked[1], self._found[1])
         if transcoder.swaps and self.is_owing:
             # A SWAPDB that the target has not got yet is read again: where the keys stand is not certain.
             owed.scans_keys = owed.scans_hashes = True
@@ -119,7 +126,7 @@ class Settling:
         """Ask the source about the next few keys; False if it cannot be asked now or there is nothing to ask.
 
         Raises:
-            TargetLinkLost: keys were looked for on the target and it does not answer.
+            TargetLinkLost, TargetNotReady: keys were looked for on the target and it does not answer.
         """
         if time.monotonic() < self._ask_at:
             return False
@@ -129,7 +136,10 @@ class Settling:
             return False
         self._asked = batch
         try:
-            self.correction = await self._settlement.ask(*batch)
+            # A key that was found may be another's, where no list tells.
+            self.correction = await self._settlement.ask(
+                *batch, removes_missing=self._brought.is_known or not self._was_found
+            )
         except SourceNotReady as error:
             log.debug("expiry.cannot_ask", error=str(error))
             self._put_back()
@@ -179,29 +189,48 @@ class Settling:
             self._pages = None  # a search that is under way has passed where they are
 
     async def _next_batch(self) -> Batch | None:
-        if self._swaps != self._transcoder.swaps:
+        if self._swaps != self._transcoder.swaps and (self._pages or any(self._found)):
             # What was found stands in another database now: the search begins again.
-            self._found, self._pages = [], None
-        keys, hashes = self._transcoder.take_late(KEYS_AT_ONCE, WHOLES_AT_ONCE)
-        while not keys and not hashes:
-            if self._found:
-                keys, self._found = self._found[:KEYS_AT_ONCE], self._found[KEYS_AT_ONCE:]
+            self._found, self._pages = ([], []), None
+            self._owed.scans_keys = self._owed.scans_hashes = True
+        self._was_found = False
+        batch: Batch = self._transcoder.take_late(KEYS_AT_ONCE, WHOLES_AT_ONCE)
+        while not any(batch):
+            self._was_found = True
+            if any(self._found):
+                keys, wholes = self._found
+                batch = keys[:KEYS_AT_ONCE], wholes[:WHOLES_AT_ONCE]
+                self._found = keys[KEYS_AT_ONCE:], wholes[WHOLES_AT_ONCE:]
                 break
             if not self._owed.scans_keys and not self._owed.scans_hashes:
                 return None
-            if self._pages is None:
-                await self._start_search()
-            assert self._pages is not None
+            await self._find_more()
+        keys, wholes = batch
+        # Of a key that the target had before only the expiry is ours to set.
+        kept = [it for it in wholes if self._brought.is_kept(*it)]
+        return [*keys, *kept], [it for it in wholes if it not in kept]
+
+    async def _find_more(self) -> None:
+        if self._pages is None:
+            await self._start_search()
+        assert self._pages is not None
+        try:
             page = await anext(self._pages, None)
-            if page is None:
-                await self._end_search()
-                continue
-            self._found += [it for it in page[0] if self._is_brought(*it)]
-            hashes = [it for it in page[1] if self._is_brought(*it)]
-        if len(hashes) > WHOLES_AT_ONCE:
-            self._transcoder.add_late_keys(set(), set(hashes[WHOLES_AT_ONCE:]))
-            hashes = hashes[:WHOLES_AT_ONCE]
-        return keys, hashes
+        except TargetRejected as error:
+            self._say_not_corrected(str(error))
+            page = None
+        if page is None:
+            await self._end_search()
+        else:
+            for found, them in zip(self._found, page, strict=True):
+                found += [it for it in them if self._brought.is_brought(*it)]
+
+    def _say_not_corrected(self, why: str) -> None:
+        log.error(
+            "expiry.not_corrected",
+            why=why,
+            means="expiries on the target may be up to 30 days later than the source's",
+        )
 
     async def _start_search(self) -> None:
         if self._searching is not None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from enum import Enum, auto
 
+from engine.background import end_tasks
 from engine.codec.block import Block
 from engine.codec.key_recorder import KeyRecorder
 from engine.codec.plan import StreamPlan
 from engine.codec.stream import StreamTranscoder
 from engine.position import Position
 from engine.replay.margin import LAG_SECONDS, MARGIN_MS, horizon_ms
+from engine.replay.renewals import keys_in_doubt
 from engine.replay.settling import Settling
 from engine.replay.target_session import TargetSession
 from engine.spool.spool import Spool
@@ -61,8 +64,10 @@ class StreamPhase:
         self.transcoder = StreamTranscoder(plan)
         self.transcoder.recorder = recorder
         self._settling = settling(self.transcoder)
+        self._is_exact = False  # something in the open block has no margin
         self._received_seconds = time.monotonic()
         self._checkpoint_at = time.monotonic()
+        self._changes = 0  # flushes and swaps that a checkpoint has followed
 
     @property
     def is_owing(self) -> bool:
@@ -78,8 +83,10 @@ class StreamPhase:
         """Replay; then send what is whole and wait until the target has confirmed it.
 
         Raises:
-            SourceProtocolError, and what ended either side.
+            StreamOutOfStep, and what ended either side.
         """
+        self._delivery.on_block = self._note_confirmed
+        watching = asyncio.create_task(self._watch_slow_blocks(), name="watch-slow-blocks")
         try:
             end = await self._run()
             if self.is_at_boundary and end is StreamEnd.STOPPED:
@@ -88,6 +95,9 @@ class StreamPhase:
                 self._note_offset()
             await self._delivery.drain()
         finally:
+            await end_tasks(watching)
+            self._delivery.on_block = None
+            self._note_slow_blocks()
             self._settling.save()
             await self._settling.close()
         return end
@@ -126,6 +136,7 @@ class StreamPhase:
                 transcoder.margin_ms, transcoder.horizon_ms = MARGIN_MS, horizon_ms()
             else:
                 transcoder.margin_ms = 0
+                self._is_exact = True
                 self._settling.note_exact()
         transcoder.feed(chunk.data, chunk.received_ms, chunk.is_late)
         await self._send_full_blocks(chunk.received_seconds)
@@ -134,6 +145,8 @@ class StreamPhase:
     async def _send(self, block: Block, received_seconds: float) -> None:
         self._session.serial = self.transcoder.serial
         self._settling.note()
+        block.is_exact = self._is_exact
+        self._is_exact = self._has_margin and self.transcoder.margin_ms == 0
         # While behind, keys may be gone that the source still had.
         self._delivery.link.on_missing = (
             self._settling.note_missing if self.transcoder.verifies_keys else None
@@ -141,9 +154,39 @@ class StreamPhase:
         await self._delivery.send(block, received_seconds)
         if not self._session.is_exactly_once:
             now = time.monotonic()
-            if now - self._checkpoint_at >= CHECKPOINT_SECONDS:
-                self._checkpoint_at = now
+            # A flush, or SWAPDB, takes the checkpoint away.
+            changes = self.transcoder.flushes + self.transcoder.swaps
+            if now - self._checkpoint_at >= CHECKPOINT_SECONDS or changes != self._changes:
+                self._checkpoint_at, self._changes = now, changes
                 await self._delivery.send(self._plain_checkpoint(block.offset, block.db), now)
+
+    # ---- blocks that reach the target late, with expiries that have no margin
+
+    async def _watch_slow_blocks(self) -> None:
+        """Not only when they are confirmed: who is killed before that must have noted them."""
+        while True:
+            await asyncio.sleep(LAG_SECONDS / 2)
+            self._note_slow_blocks()
+
+    def _note_slow_blocks(self) -> None:
+        unconfirmed = self._delivery.unconfirmed
+        if any(it.is_exact and self._is_slow(it) for it in unconfirmed):
+            for block in unconfirmed:  # those behind a slow one may move what it renews
+                self._note_slow(block)
+
+    def _note_confirmed(self, block: Block) -> None:
+        if block.is_exact and self._is_slow(block):
+            self._note_slow(block)
+            for behind in self._delivery.unconfirmed:
+                self._note_slow(behind)
+
+    def _is_slow(self, block: Block) -> bool:
+        return block.commands > 0 and time.monotonic() - block.received_seconds > LAG_SECONDS
+
+    def _note_slow(self, block: Block) -> None:
+        if block.is_exact:
+            block.is_exact = False
+            self._settling.note_in_doubt(keys_in_doubt(block.data))
 
     async def _send_own(self, block: Block) -> None:
         """A block that the session made behind everything the transcoder has given out."""

@@ -103,11 +103,6 @@ class TargetSession:
             ledger_id=ledger_id,
         )
 
-    @property
-    def checkpoint_key(self) -> bytes:
-        """What the stream's blocks write to; empty if they are to be no transactions."""
-        return self.key if self.is_exactly_once else b""
-
     def snapshot_fields(self, replid: str) -> dict[str, str]:
         """The checkpoint of a snapshot that is not applied in whole."""
         return snapshot_fields(replid, self.epoch, ledger=self.ledger_id)
@@ -126,7 +121,8 @@ class TargetSession:
         """The commands that write the checkpoint behind everything sent before."""
         if not self.is_exactly_once:
             flat = [text for pair in fields.items() for text in pair]
-            return Block(data=encode("HSET", self.key, *flat), replies=1)
+            removal = encode("DEL", self.key) if anew else b""
+            return Block(data=removal + encode("HSET", self.key, *flat), replies=1 + anew)
         before, after = self._next_tokens()
         data = guarded_write(self.key, before=before, after=after, fields=fields, anew=anew)
         return Block(

@@ -44,6 +44,7 @@ class SourceFacts:
     run_id: str = ""
     replid: str = ""
     is_silent: bool = False  # INFO is not permitted
+    is_replica: bool = False
 
 
 class SourceWatch:
@@ -56,7 +57,7 @@ class SourceWatch:
 
     async def _renew(self, error: Exception) -> None:
         """Begin with a new connection after one that broke."""
-        if isinstance(error, RedisConnectionError | RedisTimeoutError | OSError | RuntimeError):
+        if isinstance(error, RedisConnectionError | RedisTimeoutError | OSError):
             await self.close()
             self._client = control_client(self._endpoint, timeout_seconds=self._timeout_seconds)
 
@@ -75,7 +76,7 @@ class SourceWatch:
             await self._client.ping()
         except (AuthenticationError, BusyLoadingError):
             pass  # it answers; the handshake says what is wrong
-        except (RedisConnectionError, RedisTimeoutError, OSError, RuntimeError) as error:
+        except (RedisConnectionError, RedisTimeoutError, OSError) as error:
             await self._renew(error)
             raise SourceUnreachable(
                 f"cannot connect to the source {self._endpoint.address}: {error}",
@@ -106,6 +107,7 @@ class SourceWatch:
             is_cluster=bool(info.get("cluster_enabled")),
             run_id=str(info.get("run_id", "")),
             replid=str(info.get("master_replid", "")),
+            is_replica=info.get("role") == "slave",
         )
 
     async def ask_offset(self) -> int:

@@ -78,7 +78,7 @@ class Intake:
 
     @property
     def is_started(self) -> bool:
-        """Whether a link has ever been up in this run of the line."""
+        """Whether a link is kept up."""
         return self._keeper is not None
 
     @property
@@ -102,6 +102,10 @@ class Intake:
     async def ask_offset(self) -> int:
         """The newest byte of the source's stream now, -1 if it does not say."""
         return await self._watch.ask_offset()
+
+    async def disconnect(self) -> None:
+        """Drop the link; `start` makes another."""
+        await self._end_keeper()
 
     def stop_reading(self) -> None:
         """Take no more from the source; the link stays for the last acknowledgement."""

@@ -37,6 +37,9 @@ log = structlog.get_logger("engine.source")
 MAX_LINE_BYTES = 64 * 1024
 # Bytes that may have waited longer in this machine's socket buffer count as late (see replay/settlement.py).
 LATE_SECONDS = 0.02
+# How often the link looks whether the process runs: one that stood still (SIGSTOP, a paused machine, no CPU to be had)
+# finds in the socket what has waited there as long.
+PULSE_SECONDS = 0.1
 
 
 class ReplicaLink(asyncio.Protocol):
@@ -64,6 +67,9 @@ class ReplicaLink(asyncio.Protocol):
         self._lines = b""
         self._is_stopped = False
         self._heard_at = time.monotonic()
+        self._pulse_due = self._heard_at + PULSE_SECONDS
+        self._pulse: asyncio.TimerHandle | None = None
+        self._stood_still = False  # at the last pulse
         self._verdict: asyncio.Future[Verdict] | None = None
         self.ended: asyncio.Future[EngineError] = asyncio.get_running_loop().create_future()
         self.framing: RdbFraming | None = None
@@ -216,13 +222,29 @@ class ReplicaLink(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
         self._transport = cast(asyncio.Transport, transport)
+        self._feel_pulse()
+
+    def _feel_pulse(self) -> None:
+        now = time.monotonic()
+        self._stood_still = now - self._pulse_due > LATE_SECONDS
+        self._pulse_due = now + PULSE_SECONDS
+        self._pulse = asyncio.get_running_loop().call_later(PULSE_SECONDS, self._feel_pulse)
+
+    def _standstill_seconds(self, now: float) -> float:
+        """How long the process may have stood still before `now`: the pulse that was due, or the last one, was late."""
+        if self._stood_still:
+            return PULSE_SECONDS + LATE_SECONDS
+        return now - self._pulse_due if now - self._pulse_due > LATE_SECONDS else 0.0
 
     def data_received(self, data: bytes) -> None:
         """Take one read: handshake lines first, then the RDB and the stream."""
         if self.ended.done():
             return
         heard_at, self._heard_at = self._heard_at, time.monotonic()
-        self._delay_seconds = self._spool.delay_bound_seconds(self._heard_at, heard_at)
+        self._delay_seconds = max(
+            self._spool.delay_bound_seconds(self._heard_at, heard_at),
+            self._standstill_seconds(self._heard_at),
+        )
         self.received_bytes += len(data)
         try:
             if self._handshake is not None:
@@ -234,6 +256,8 @@ class ReplicaLink(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End the link."""
+        if self._pulse is not None:
+            self._pulse.cancel()
         why = str(exc) if exc is not None else "the source closed it"
         if self._handshake is not None and not self.received_bytes:
             # Not a word: a port that speaks TLS, or asks for a client certificate, does this.

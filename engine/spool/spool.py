@@ -75,6 +75,11 @@ class Spool(SpoolQueue):
         finally:
             self._is_persisting = False
 
+    def discard(self) -> None:
+        """Forget all that is held, and take what another link brings: `begin_snapshot` or `begin_stream` comes first."""
+        self._drop()
+        self.reopen()
+
     def delete(self) -> None:
         """Drop all that is held; remove the files of every run of this line and the folders that are empty then."""
         if self._spill is not None:

@@ -24,7 +24,7 @@ from engine.errors import (
     EngineError,
     LedgerError,
     SourceRefused,
-    SpoolDamaged,
+    StreamOutOfStep,
     TargetRefused,
     UnsupportedByTarget,
 )
@@ -40,7 +40,7 @@ from engine.spool.spool import Spool
 from engine.stats import LineStats
 from engine.supervision.line_events import log_connected, warn_of_lost_position
 from engine.supervision.phases import Phases
-from engine.supervision.recovery import Decision, after_error, delay_seconds
+from engine.supervision.recovery import DAMAGED, Decision, after_error, delay_seconds
 from engine.supervision.same_server import refuse_same_server
 from engine.supervision.states import TaskState
 from engine.supervision.troubles import Side, Troubles, side_of
@@ -101,7 +101,9 @@ class Line:
         self._state = TaskState.CONNECTING
         self._session: TargetSession | None = None
         self._rng = random.Random()  # noqa: S311 - jitter
-        self._has_run = False
+        # An address that answered in an earlier run is no mistyped one: its server is away.
+        self._has_run = bool(ledger.dbs) or self._spool.recovered_bytes > 0
+        self._out_of_step_at = -1
         self._wrote = False
         self._stop = asyncio.Event()
         self.is_resumed = False
@@ -197,8 +199,10 @@ class Line:
                     ):  # maybe another process goes on with these files
                         await self._end_spool()
                     raise
-                if isinstance(error, SpoolDamaged):
-                    self._spool.reopen()
+                self._state = TaskState.CONNECTING
+                if isinstance(error, DAMAGED):
+                    await self._intake.disconnect()
+                    self._spool.discard()
                 await self._wait(seconds)
         await self._end_spool()
 
@@ -221,7 +225,6 @@ class Line:
             # First whether the target is one at all: nothing is asked of the source in vain.
             await probe_target(settings.target, settings.target_link)
             found = await self._claim.peek()
-            # An address that answered in an earlier run is no mistyped one: its server is away.
             self._has_run = self._has_run or (found is not None and found.position is not None)
             await self._start_intake(found)
         session = await TargetSession.open(
@@ -317,12 +320,18 @@ class Line:
     def _enter(self, state: TaskState) -> None:
         self._has_run = True
         self._troubles.forget_attempts(Side.TARGET)
+        if self._intake.link is not None:
+            self._troubles.clear(Side.SOURCE)  # a question that was not answered, and now is
         self._show(state)
 
     def _note_trouble(self, error: EngineError) -> float | None:
         """Seconds until the next try; None if there is to be none."""
         if after_error(error, self._settings.resume_mode, has_run=self._has_run) is Decision.STOP:
             return None
+        if isinstance(error, StreamOutOfStep):
+            if error.offset == self._out_of_step_at:
+                return None  # received anew, and the same again
+            self._out_of_step_at = error.offset
         side = side_of(error)
         seconds = delay_seconds(self._troubles.add(side, error), self._rng)
         self._stats.retries[type(error).__name__] += 1

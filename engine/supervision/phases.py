@@ -10,6 +10,7 @@ import structlog
 from engine.checkpoint.checkpoint import Checkpoint
 from engine.codec.plan import SnapshotPlan, StreamPlan
 from engine.codec.stream import StreamTranscoder
+from engine.errors import SpoolDamaged
 from engine.position import Position
 from engine.replay.brought import Brought
 from engine.replay.margin import MARGIN_MS
@@ -150,6 +151,8 @@ class Phases:
                 if end is SnapshotEnd.STOPPED:
                     return
                 if end is SnapshotEnd.REPLACED:
+                    if self._snapshot_generation != self._spool.first_generation:
+                        raise SpoolDamaged("the spool has not got the snapshot any more")
                     continue
                 if self._settings.method is Method.FULL:
                     await session.remove_checkpoint()
@@ -167,8 +170,14 @@ class Phases:
             self._settings.source,
             self._settings.source_link,
             tells_moments=version >= MOMENTS_SINCE,
+            removes_missing=not self._intake.facts.is_replica,
+            replid=self._source_replid,
             target_rdb_version=session.capabilities.rdb_version,
         )
+
+    def _source_replid(self) -> str:
+        position = self._spool.position
+        return "" if position is None else position.replid
 
     async def _check_settlement(self, session: TargetSession) -> bool:
         if self._can_settle is None:
@@ -280,7 +289,8 @@ class Phases:
 
     def _stream_plan(self, session: TargetSession) -> StreamPlan:
         return StreamPlan(
-            checkpoint_key=session.checkpoint_key,
+            checkpoint_key=session.key,
+            is_transactional=session.is_exactly_once,
             replid=self._position.replid,
             offset=self._position.offset,
             db=self._db,
@@ -308,7 +318,7 @@ class Phases:
             self._owed,
             self._owed_file,
             search=search,
-            is_brought=self._brought.is_brought,
+            brought=self._brought,
         )
 
     def _is_done(self) -> bool:

@@ -12,6 +12,7 @@ from engine.errors import (
     SourceNotReady,
     SourceUnreachable,
     SpoolDamaged,
+    StreamOutOfStep,
     TargetLinkLost,
     TargetNotReady,
     TargetUnreachable,
@@ -29,7 +30,16 @@ class Decision(Enum):
     STOP = auto()
 
 
-_LINK_ERRORS = (SourceLinkLost, SourceNotReady, TargetLinkLost, CheckpointMoved, SpoolDamaged)
+_LINK_ERRORS = (
+    SourceLinkLost,
+    SourceNotReady,
+    TargetLinkLost,
+    CheckpointMoved,
+    SpoolDamaged,
+    StreamOutOfStep,
+)
+# What has been received is of no use: the source is asked for it again.
+DAMAGED = (SpoolDamaged, StreamOutOfStep)
 _WHEN_RUNNING = (SourceUnreachable, TargetUnreachable, TargetNotReady)
 
 

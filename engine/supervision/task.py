@@ -65,13 +65,13 @@ class Task:
         """Migrate until done, stopped, or an error that cannot be recovered from (which is raised)."""
         if not self._stop.is_set():
             self._move(TaskState.CONNECTING)
-            self._line = Line(
-                self.settings,
-                stats=self._stats,
-                limiter=self._limiter,
-                on_state=self._on_line_state,
-            )
             try:
+                self._line = Line(
+                    self.settings,
+                    stats=self._stats,
+                    limiter=self._limiter,
+                    on_state=self._on_line_state,
+                )
                 await self._line.run()
             except EngineError as error:
                 raise_if_cancelled()

@@ -257,10 +257,10 @@ class ShardLink(asyncio.Protocol):
                 self._take_error(reply, element, text)
             for reply in self._skimmer.take_null_arrays():
                 self._take_null_array(reply)
+            self._confirm_blocks(completed)
         except EngineError as error:
             self._fail(error)
             return
-        self._confirm_blocks(completed)
         self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -19,7 +19,7 @@ from tests.codec.stream_blocks import (
     wire,
 )
 
-AT_LEAST_ONCE = make_plan(checkpoint_key=b"")
+AT_LEAST_ONCE = make_plan(is_transactional=False)
 BOTH_PLANS = pytest.mark.parametrize(
     "plan", [make_plan(), AT_LEAST_ONCE], ids=["checkpoint", "at-least-once"]
 )

@@ -42,7 +42,11 @@ ALL_BUT_DUMP = f"ACL SETUSER {USER} on >secret ~* &* +@all -dump"
 
 @asynccontextmanager
 async def settlement(
-    source: RunningServer, *, endpoint: Endpoint | None = None
+    source: RunningServer,
+    *,
+    endpoint: Endpoint | None = None,
+    removes_missing: bool = True,
+    replid: str = "",
 ) -> AsyncIterator[Settlement]:
     capabilities = await probe_target(
         source.endpoint, make_settings(source.endpoint, source.endpoint).target_link
@@ -51,6 +55,8 @@ async def settlement(
         endpoint or source.endpoint,
         SourceSettings(connect_timeout_seconds=2),
         tells_moments=source.binary.version_numbers >= TELLS_MOMENTS_SINCE,
+        removes_missing=removes_missing,
+        replid=lambda: replid,
         target_rdb_version=capabilities.rdb_version,
     )
     try:

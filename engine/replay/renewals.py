@@ -1,0 +1,57 @@
+"""Which keys a block of the stream may have found expired on the target, although it renews them. Pure.
+
+A block without margins that reaches the target late (the target or the network stood still, a limit held it) comes
+after expiries that it should have come before. The key is then gone, or begun anew by the block itself: nothing in
+the replies tells. So the keys are noted, to be fetched from the source as a whole (settlement.py).
+"""
+
+from __future__ import annotations
+
+from engine.codec.command_text import commands_in
+from engine.replay.owed import Key
+
+# What keeps a key, or fields of it, alive: argument 1.
+_RENEWING = frozenset(
+    b"EXPIRE PEXPIRE EXPIREAT PEXPIREAT PERSIST GETEX "
+    b"HEXPIRE HPEXPIRE HEXPIREAT HPEXPIREAT HPERSIST HSETEX HGETEX".split()
+)
+# What is made of other keys: the argument that names the result.
+_RESULT_AT = dict.fromkeys(
+    b"SUNIONSTORE SINTERSTORE SDIFFSTORE ZUNIONSTORE ZINTERSTORE ZDIFFSTORE ZRANGESTORE GEOSEARCHSTORE PFMERGE".split(),
+    1,
+) | dict.fromkeys(b"RENAME RENAMENX COPY SMOVE RPOPLPUSH BRPOPLPUSH LMOVE BLMOVE BITOP".split(), 2)
+_STORE_OPTIONS = frozenset({b"STORE", b"STOREDIST"})
+_WITH_STORE_OPTION = frozenset({b"SORT", b"GEORADIUS", b"GEORADIUSBYMEMBER"})
+
+
+def keys_in_doubt(data: bytes) -> set[Key]:
+    """(database, key) of all that a block renews or makes of other keys. data: a block's, it begins in database 0."""
+    db = 0
+    found: set[Key] = set()
+    for command in commands_in(data):
+        name = command[0].upper()
+        if name == b"SELECT":
+            db = int(command[1])
+        elif name in _RENEWING:
+            found.add((db, command[1]))
+        elif name in _RESULT_AT:
+            found |= _result(name, command, db)
+        elif name == b"MOVE":
+            found.add((int(command[2]), command[1]))
+        elif name in _WITH_STORE_OPTION:
+            upper = [text.upper() for text in command]
+            found |= {
+                (db, key)
+                for word, key in zip(upper, command[1:], strict=False)
+                if word in _STORE_OPTIONS
+            }
+    return found
+
+
+def _result(name: bytes, command: list[bytes], db: int) -> set[Key]:
+    key = command[_RESULT_AT[name]]
+    if name == b"COPY":
+        options = [text.upper() for text in command[3:]]
+        if b"DB" in options:
+            db = int(command[3 + options.index(b"DB") + 1])
+    return {(db, key)}
