@@ -89,6 +89,7 @@ class LineStats:
     spool_recovered_bytes: int = 0
     checkpoint_skipped_bytes: int = 0
     leftovers_removed: int = 0
+    keys_fetched_again: int = 0
     not_carried: dict[str, int] = field(default_factory=dict)
     apply_lag: LatencyHistogram = field(default_factory=LatencyHistogram)
     bytes_rate: Rate = field(default_factory=Rate)

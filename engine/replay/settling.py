@@ -14,6 +14,7 @@ from engine.replay.margin import least_margined_ms
 from engine.replay.margined_keys import MarginedKeys
 from engine.replay.owed import Key, OwedExpiries, OwedFile
 from engine.replay.settlement import KEYS_AT_ONCE, WHOLES_AT_ONCE, Correction, Settlement
+from engine.stats import LineStats
 
 log = structlog.get_logger("engine.replay")
 
@@ -39,6 +40,7 @@ class Settling:
         *,
         search: Callable[[int, bool], MarginedKeys],
         brought: Brought,
+        stats: LineStats,
     ) -> None:
         self._transcoder = transcoder
         self._settlement = settlement
@@ -46,6 +48,7 @@ class Settling:
         self._file = file
         self._search = search
         self._brought = brought
+        self._stats = stats
         self._asked: Batch = ([], [])
         self._found: Batch = ([], [])  # on the target, not asked about yet
         self._was_found = False  # what is asked about now, not noted
@@ -164,6 +167,7 @@ class Settling:
 
     def done(self) -> None:
         """The correction is applied."""
+        self._stats.keys_fetched_again += len(self._asked[1])
         self.correction = None
         self._asked = ([], [])
         self._transcoder.pause_at = -1

@@ -319,6 +319,7 @@ class Phases:
             self._owed_file,
             search=search,
             brought=self._brought,
+            stats=self._stats,
         )
 
     def _is_done(self) -> bool:

@@ -51,6 +51,7 @@ class TaskStatus:
     spool_recovered_bytes: int = 0  # found in files of an earlier run
     checkpoint_skipped_bytes: int = 0  # held in the spool and already on the target
     leftovers_removed: int = 0  # keys removed from the target because the source no longer had them
+    keys_fetched_again: int = 0  # as a whole, because they may have expired on the target too early
     expiries_owed: bool = (
         False  # some on the target are not yet those of the source (replay/margin.py)
     )

@@ -130,6 +130,7 @@ class Task:
             spool_recovered_bytes=stats.spool_recovered_bytes,
             checkpoint_skipped_bytes=stats.checkpoint_skipped_bytes,
             leftovers_removed=stats.leftovers_removed,
+            keys_fetched_again=stats.keys_fetched_again,
             expiries_owed=line is not None and line.is_owing,
         )
 

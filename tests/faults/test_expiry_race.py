@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -139,5 +141,54 @@ def test_a_key_renewed_while_the_worker_is_dead_is_not_lost(
             it.worker.start()
             it.follows()
         it.catches_up()
+        assert all_are_there(it)
+        it.ends_equal()
+
+
+def test_a_key_renewed_while_the_worker_stands_still_is_not_lost(
+    start_server: StartServer, tmp_path: Path
+) -> None:
+    with arena(start_server, tmp_path) as it:
+        it.worker.start()
+        has_no_margins(it)
+        create(it.source)
+        with renewing(it.source):
+            has_no_margins(it)
+            it.worker.pause()
+            time.sleep(2.5 * TTL_MS / 1000)
+            it.worker.resume()
+            it.worker.wait_for(
+                lambda now: now["keys_fetched_again"] >= 2 * KEYS, "it knows that it stood still"
+            )
+            has_no_margins(it)
+        it.catches_up()
+        assert all_are_there(it)
+        it.ends_equal()
+
+
+@pytest.mark.parametrize("what", ["network", "target"])
+def test_a_renewal_that_reaches_the_target_too_late_is_made_good(
+    what: str, start_server: StartServer, tmp_path: Path
+) -> None:
+    with arena(start_server, tmp_path) as it:
+        it.worker.start()
+        has_no_margins(it)
+        create(it.source)
+        has_no_margins(it)
+        if what == "network":
+            it.target_proxy.do(lambda proxy: proxy.stall(Way.TO_SERVER))
+        else:
+            os.kill(it.target.pid, signal.SIGSTOP)
+        with Wire(it.source.endpoint) as wire:
+            renew(wire, LASTING_MS)  # at once, and never again
+        lasts(it)
+        if what == "network":
+            it.target_proxy.do(FaultProxy.restore)
+        else:
+            os.kill(it.target.pid, signal.SIGCONT)
+        it.worker.wait_for(
+            lambda now: now["keys_fetched_again"] >= 2 * KEYS, "what was late is seen"
+        )
+        has_no_margins(it)
         assert all_are_there(it)
         it.ends_equal()

@@ -29,6 +29,7 @@ COUNTERS = (
     "spool_recovered_bytes",
     "checkpoint_skipped_bytes",
     "leftovers_removed",
+    "keys_fetched_again",
     "errors",
 )
 HIGHEST = ("spool_disk_bytes", "spool_bytes", "lag_bytes")
