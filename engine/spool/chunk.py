@@ -5,6 +5,9 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import NamedTuple
 
+# What a chunk takes in memory beside its bytes; small reads come in thousands.
+OVERHEAD_BYTES = 256
+
 
 class Section(Enum):
     """What a chunk is part of."""

@@ -7,7 +7,7 @@ import structlog
 from engine.errors import SpoolDamaged
 from engine.position import Position
 from engine.settings import SpoolSettings
-from engine.spool.chunk import Chunk, Section
+from engine.spool.chunk import OVERHEAD_BYTES, Chunk, Section
 from engine.spool.gate import Gate
 from engine.spool.history import History
 from engine.spool.recovery import line_folder
@@ -16,6 +16,8 @@ from engine.spool.waiting import Waiting
 from engine.spool.window import Window
 
 log = structlog.get_logger("engine.spool")
+
+FEWEST_TAIL_CHUNKS = 1024
 
 
 class Held(Waiting):
@@ -32,6 +34,8 @@ class Held(Waiting):
         self._high = settings.memory_bytes
         self._low = settings.memory_bytes // 2
         self._read_cap = settings.memory_bytes + settings.tail_bytes
+        # A tail of small chunks takes no more than twice its bytes.
+        self._tail_chunks = max(FEWEST_TAIL_CHUNKS, settings.tail_bytes // OVERHEAD_BYTES)
         self._window = Window()
         self._unread = self._window.unread
         self._tail = self._window.tail

@@ -21,6 +21,9 @@ from engine.position import Position
 from engine.spool.chunk import Chunk, Section
 from engine.spool.held import Held
 
+MANY_CHUNKS = 512  # unread: the reader is far behind
+JOINED_BYTES = 16 * 1024
+
 
 class SpoolQueue(Held):
     """The writer's and the reader's side of one line's spool (spool.py). `begin_snapshot` or `begin_stream` comes before the first `put`.
@@ -104,7 +107,9 @@ class SpoolQueue(Held):
         if self._is_spilling:
             self._put_spilling(chunk)
         else:
-            self._unread.append(chunk)
+            unread = self._unread
+            if len(unread) < MANY_CHUNKS or not self._join(unread[-1], chunk):
+                unread.append(chunk)
             memory_bytes = held_bytes + self._window.read_bytes
             if memory_bytes > self.peak_memory_bytes:  # noqa: PLR1730 - twice as fast as max()
                 self.peak_memory_bytes = memory_bytes
@@ -113,6 +118,20 @@ class SpoolQueue(Held):
         waiter = self._waiter
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
+
+    def _join(self, last: Chunk, chunk: Chunk) -> bool:
+        """Join a chunk to the last one if they are small and alike: the reader is far behind, and each takes room.
+
+        The moment at which they came is then known less well, so they count as late.
+        """
+        if (
+            len(last.data) + len(chunk.data) > JOINED_BYTES
+            or last.section is not chunk.section
+            or last.generation != chunk.generation
+        ):
+            return False
+        self._unread[-1] = last._replace(data=last.data + chunk.data, is_late=True)
+        return True
 
     # ---- the reader's side
 
@@ -222,6 +241,8 @@ class SpoolQueue(Held):
             return
         self._released = min(offset, self.read_offset)
         self._window.trim(self._released - self._settings.tail_bytes)
+        if len(self._tail) > self._tail_chunks:
+            self._window.limit_chunks(self._tail_chunks, self._released)
         self._history.forget_before(self.start_offset)
         self._release_files()
         if self._is_spilling:

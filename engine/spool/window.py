@@ -34,6 +34,13 @@ class Window:
         self.read_bytes -= freed
         return freed
 
+    def limit_chunks(self, count: int, offset: int) -> None:
+        """Drop what was read first until `count` chunks of it are left, but nothing behind `offset`."""
+        tail, freed = self.tail, 0
+        while len(tail) > count and tail[0].end_offset <= offset:
+            freed += len(tail.popleft().data)
+        self.read_bytes -= freed
+
     def shrink(self, to_bytes: int, before: int | None = None) -> int:
         """Drop what was read first until `to_bytes` of it are left, but nothing behind the offset `before`.
 
