@@ -24,6 +24,7 @@ cdef class StreamTranscoder(BlockWriter):
     cdef public bint verifies_keys
     cdef public list noted
     cdef public long long swaps
+    cdef public list swapped
     cdef public long long late_keys_lost
     cdef set taken_keys
     cdef set taken_hashes

@@ -49,7 +49,7 @@ class StreamTranscoder(BlockWriter):
     verifies_keys: with a margin, a key may have expired on the target before its renewal came, so one that is
     renewed, or whose fields are, is noted in late_hashes, to be fetched as a whole; and so is what is made of others.
     noted: what was added to late_keys (False) and late_hashes (True) since it was last emptied: (is_whole, db, key).
-    swaps: SWAPDBs seen.
+    swaps: SWAPDBs seen; swapped: their databases, of those since it was last emptied.
     recorder: a KeyRecorder for the keys that the commands create; None records nothing.
     """
 
@@ -80,6 +80,7 @@ class StreamTranscoder(BlockWriter):
         self.noted = []
         self.late_keys_lost = 0
         self.swaps = 0
+        self.swapped = []
         self.pause_at = -1
         self.key_recorder = None
         self.records_keys = False
@@ -363,6 +364,8 @@ class StreamTranscoder(BlockWriter):
         self.copy_command()
         self.swaps += 1
         first, second = self.argument(1), self.argument(2)
+        if first.isdigit() and second.isdigit():
+            self.swapped.append((int(first), int(second)))
         if self.has_late_keys and first.isdigit() and second.isdigit():
             renumbered = {int(first): int(second), int(second): int(first)}
             self.late_keys = swapped_places(self.late_keys, renumbered)

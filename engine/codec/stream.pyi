@@ -18,6 +18,7 @@ class StreamTranscoder:
     verifies_keys: bool
     noted: list[tuple[bool, int, bytes]]
     swaps: int
+    swapped: list[tuple[int, int]]
     serial: int
     block_offset: int
     margin_since_ms: int

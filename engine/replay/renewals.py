@@ -7,6 +7,8 @@ the replies tells. So the keys are noted, to be fetched from the source as a who
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from engine.codec.command_text import commands_in
 from engine.replay.owed import Key
 
@@ -24,28 +26,46 @@ _STORE_OPTIONS = frozenset({b"STORE", b"STOREDIST"})
 _WITH_STORE_OPTION = frozenset({b"SORT", b"GEORADIUS", b"GEORADIUSBYMEMBER"})
 
 
-def keys_in_doubt(data: bytes) -> set[Key]:
-    """(database, key) of all that a block renews or makes of other keys. data: a block's, it begins in database 0."""
+def keys_in_doubt(data: bytes, before: Collection[Key] = (), *, is_exact: bool = True) -> set[Key]:
+    """(database, key) of all that a block renews or makes of other keys, as they stand behind it.
+
+    data: a block's, it begins in database 0. before: those of the blocks before it; SWAPDB takes them along.
+    is_exact: False adds none.
+    """
     db = 0
-    found: set[Key] = set()
+    found = set(before)
     for command in commands_in(data):
         name = command[0].upper()
         if name == b"SELECT":
             db = int(command[1])
-        elif name in _RENEWING:
-            found.add((db, command[1]))
-        elif name in _RESULT_AT:
-            found |= _result(name, command, db)
-        elif name == b"MOVE":
-            found.add((int(command[2]), command[1]))
-        elif name in _WITH_STORE_OPTION:
-            upper = [text.upper() for text in command]
-            found |= {
-                (db, key)
-                for word, key in zip(upper, command[1:], strict=False)
-                if word in _STORE_OPTIONS
-            }
+        elif name == b"SWAPDB":
+            found = swapped(found, int(command[1]), int(command[2]))
+        elif is_exact:
+            found |= _in_doubt(name, command, db)
     return found
+
+
+def swapped(keys: Collection[Key], first_db: int, second_db: int) -> set[Key]:
+    """Where keys stand behind SWAPDB."""
+    moved = {first_db: second_db, second_db: first_db}
+    return {(moved.get(db, db), key) for db, key in keys}
+
+
+def _in_doubt(name: bytes, command: list[bytes], db: int) -> set[Key]:
+    if name in _RENEWING:
+        return {(db, command[1])}
+    if name in _RESULT_AT:
+        return _result(name, command, db)
+    if name == b"MOVE":
+        return {(int(command[2]), command[1])}
+    if name in _WITH_STORE_OPTION:
+        upper = [text.upper() for text in command]
+        return {
+            (db, key)
+            for word, key in zip(upper, command[1:], strict=False)
+            if word in _STORE_OPTIONS
+        }
+    return set()
 
 
 def _result(name: bytes, command: list[bytes], db: int) -> set[Key]:

@@ -14,7 +14,8 @@ from engine.codec.plan import StreamPlan
 from engine.codec.stream import StreamTranscoder
 from engine.position import Position
 from engine.replay.margin import LAG_SECONDS, MARGIN_MS, horizon_ms
-from engine.replay.renewals import keys_in_doubt
+from engine.replay.owed import Key
+from engine.replay.renewals import keys_in_doubt, swapped
 from engine.replay.settling import Settling
 from engine.replay.target_session import TargetSession
 from engine.spool.spool import Spool
@@ -65,6 +66,7 @@ class StreamPhase:
         self.transcoder.recorder = recorder
         self._settling = settling(self.transcoder)
         self._is_exact = False  # something in the open block has no margin
+        self._sending: Block | None = None
         self._received_seconds = time.monotonic()
         self._checkpoint_at = time.monotonic()
         self._changes = 0  # flushes and swaps that a checkpoint has followed
@@ -151,7 +153,12 @@ class StreamPhase:
         self._delivery.link.on_missing = (
             self._settling.note_missing if self.transcoder.verifies_keys else None
         )
-        await self._delivery.send(block, received_seconds)
+        self.transcoder.swapped.clear()
+        self._sending = block
+        try:
+            await self._delivery.send(block, received_seconds)
+        finally:
+            self._sending = None
         if not self._session.is_exactly_once:
             now = time.monotonic()
             # A flush, or SWAPDB, takes the checkpoint away.
@@ -169,24 +176,30 @@ class StreamPhase:
             self._note_slow_blocks()
 
     def _note_slow_blocks(self) -> None:
-        unconfirmed = self._delivery.unconfirmed
-        if any(it.is_exact and self._is_slow(it) for it in unconfirmed):
-            for block in unconfirmed:  # those behind a slow one may move what it renews
-                self._note_slow(block)
+        if any(it.is_exact and self._is_slow(it) for it in self._delivery.unconfirmed):
+            self._note_in_doubt(None)
 
     def _note_confirmed(self, block: Block) -> None:
         if block.is_exact and self._is_slow(block):
-            self._note_slow(block)
-            for behind in self._delivery.unconfirmed:
-                self._note_slow(behind)
+            self._note_in_doubt(block)
 
     def _is_slow(self, block: Block) -> bool:
         return block.commands > 0 and time.monotonic() - block.received_seconds > LAG_SECONDS
 
-    def _note_slow(self, block: Block) -> None:
-        if block.is_exact:
-            block.is_exact = False
-            self._settling.note_in_doubt(keys_in_doubt(block.data))
+    def _note_in_doubt(self, confirmed: Block | None) -> None:
+        """A block is slow: note what it renews and what those behind it do, which may move that."""
+        unconfirmed = self._delivery.unconfirmed
+        blocks = unconfirmed if confirmed is None else [confirmed, *unconfirmed]
+        if self._sending is not None and not any(it is self._sending for it in unconfirmed):
+            blocks.append(self._sending)  # it waits for the limit or for room
+        found: set[Key] = set()
+        for block in blocks:
+            if block.is_exact or found:
+                found = keys_in_doubt(block.data, found, is_exact=block.is_exact)
+                block.is_exact = False
+        for first_db, second_db in self.transcoder.swapped:  # in the open block
+            found = swapped(found, first_db, second_db)
+        self._settling.note_in_doubt(found)
 
     async def _send_own(self, block: Block) -> None:
         """A block that the session made behind everything the transcoder has given out."""

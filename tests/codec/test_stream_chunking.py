@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from engine.codec.command_text import encode
 from tests.codec.stream_blocks import (
-    CHECKPOINT,
     RECEIVED_MS,
     START,
     Command,
@@ -84,20 +83,21 @@ def test_after_each_block_of_any_chunking_the_target_has_what_the_offset_says(
 ) -> None:
     commands = [command for unit in units for command in unit]
     stream = b"".join(map(wire_of, commands))
-    key = b"" if is_at_least_once else CHECKPOINT
 
     transcoder, blocks = transcode(
-        cut(stream, places), make_plan(checkpoint_key=key, block_bytes=block_bytes), flush=flush
+        cut(stream, places),
+        make_plan(is_transactional=not is_at_least_once, block_bytes=block_bytes),
+        flush=flush,
     )
 
     expected, done = effects(commands), []
     inside = offsets_in_transactions(commands)
     for block in blocks:
         assert block.offset not in inside
-        applied = apply(block, key)
+        applied = apply(block)
         done += [it for it in applied.commands if it[1] not in ([b"MULTI"], [b"EXEC"])]
         assert done == [(db, command) for offset, db, command in expected if offset <= block.offset]
-        if key:
+        if not is_at_least_once:
             assert applied.checkpoint[b"offset"] == b"%d" % block.offset
             assert applied.checkpoint[b"db"] == b"%d" % block.db
     assert len(done) == len(expected)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from engine.demo.servers import RunningServer
 from engine.demo.wire import Wire, pack
-from engine.errors import TargetLinkLost
+from engine.errors import TargetLinkLost, TargetNotReady, TargetRejected
 from engine.replay.margin import DAY_MS, MARGIN_MS, least_margined_ms
 from engine.replay.margined_keys import FEW_FIELDS, SCAN_COUNT, MarginedKeys
 from engine.replay.owed import Key
 from engine.settings import TargetSettings
 from tests.fix_servers import StartServer
+from tests.replay.test_settlement_not_now import held_by_a_script
 
 pytestmark = pytest.mark.live
 
@@ -135,4 +138,36 @@ async def test_a_target_that_goes_away_is_a_lost_link(target: RunningServer) -> 
     with pytest.raises(TargetLinkLost, match="while expiries were looked for"):
         async for _ in pages:
             pass
+    await search.close()
+
+
+async def test_a_script_that_holds_the_target_is_waited_for(start_server: StartServer) -> None:
+    target = start_server("redis-8.2", config={"busy-reply-threshold": 50})
+    async with held_by_a_script(target):
+        with pytest.raises(TargetNotReady, match="BUSY") as raised:
+            await found(target, 0)
+        assert raised.value.code == "BUSY"
+    assert await found(target, 0) == ([], [])
+
+
+@pytest.mark.parametrize("command", ["info", "scan", "time", "pttl"])
+async def test_a_question_that_is_not_permitted_is_named_with_what_to_grant(
+    command: str, start_server: StartServer
+) -> None:
+    target = start_server("redis-8.2")
+    with target.client() as client:
+        client.set("key", 1)
+        client.execute_command(
+            "ACL", "SETUSER", "ferry", "on", ">secret", "~*", "+@all", f"-{command}"
+        )
+    search = MarginedKeys(
+        replace(target.endpoint, username="ferry", password="secret"),
+        TargetSettings(),
+        least_ms=0,
+        has_field_ttls=False,
+    )
+    with pytest.raises(TargetRejected, match=f"refused {command.upper()}") as raised:
+        async for _ in search.batches():
+            pass
+    assert f"+{command}" in raised.value.hint
     await search.close()
