@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 import redis
@@ -12,6 +13,7 @@ import redis
 from engine.demo.servers import RunningServer
 from engine.errors import SourceNotReady
 from engine.replay.settlement import Settlement
+from engine.settings import SpoolSettings
 from engine.supervision.states import TaskState
 from tests.conditions import until
 from tests.fix_servers import StartServer
@@ -115,7 +117,7 @@ async def test_an_answer_from_another_history_is_none(start_server: StartServer)
 
 
 async def test_what_a_replica_calls_expired_stays_until_its_primary_says_so(
-    start_server: StartServer,
+    start_server: StartServer, tmp_path: Path
 ) -> None:
     config = SOURCE_CONFIG | {"enable-debug-command": "yes"}
     primary, replica = (start_server("redis-8.2", config=config) for _ in range(2))
@@ -129,7 +131,10 @@ async def test_what_a_replica_calls_expired_stays_until_its_primary_says_so(
         client.set("expired", "1", px=50)
         await until(lambda: other.dbsize() == 1, "the replica has the key")
         await until(lambda: other.pttl("expired") == -2, "the replica calls it expired")
-        async with running(make_settings(replica.endpoint, target.endpoint)) as run:
+        settings = make_settings(
+            replica.endpoint, target.endpoint, spool=SpoolSettings(directory=tmp_path / "t1")
+        )
+        async with running(settings) as run:
             await run.reaches_offset(offset_of(replica))
             await run.reaches(lambda: not run.task.status().expiries_owed, "all is settled")
             assert there.pttl("expired") > MINUTE_MS

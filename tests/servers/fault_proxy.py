@@ -21,11 +21,12 @@ from tests.servers.proxied_connection import (
     Condition,
     Connection,
     Counters,
+    Damage,
     End,
     Way,
 )
 
-__all__ = ["ArmedCut", "End", "FaultProxy", "ProxyThread", "Way"]
+__all__ = ["ArmedCut", "Damage", "End", "FaultProxy", "ProxyThread", "Way"]
 
 THREAD_TIMEOUT_SECONDS = 10.0
 
@@ -44,6 +45,7 @@ class FaultProxy:
         self.port = 0
         self.counters = Counters()
         self.armed: list[ArmedCut] = []
+        self.damages: list[Damage] = []
         self.connections: list[Connection] = []
         self.is_deaf = False
         self._conditions = {way: Condition() for way in Way}
@@ -97,6 +99,12 @@ class FaultProxy:
         """Half-open: read and drop, tell nobody. Only `cut` helps such a connection afterwards."""
         self._change(ways, swallows=True)
 
+    def damage(self, pattern: bytes, becomes: bytes, *, times: int = 1) -> Damage:
+        """Change `pattern` on its way to a client, where it lies in one piece; so many times."""
+        assert len(pattern) == len(becomes)
+        self.damages.append(Damage(pattern, becomes, times))
+        return self.damages[-1]
+
     def delay(self, seconds: float, *ways: Way) -> None:
         """Let each piece wait."""
         self._change(ways, delay_seconds=seconds)
@@ -126,6 +134,7 @@ class FaultProxy:
                 connection.cut()
         self.is_deaf = False
         self.armed.clear()
+        self.damages.clear()
         self._change((), is_stalled=False, swallows=False, delay_seconds=0.0, bytes_per_second=0)
 
     # ---- the work

@@ -71,6 +71,16 @@ class ArmedCut:
 
 
 @dataclass(slots=True)
+class Damage:
+    """Bytes that become others of the same length. done: how often."""
+
+    pattern: bytes
+    becomes: bytes
+    times: int
+    done: int = 0
+
+
+@dataclass(slots=True)
 class Counters:
     """What the proxy has seen and done. cuts: those it was told to make, now or at a byte."""
 
@@ -206,6 +216,8 @@ class Connection:
     async def _pass(self, way: Way, piece: memoryview, outgoing: socket.socket) -> None:
         if way is Way.TO_SERVER and len(self.first_bytes) < FIRST_BYTES:
             self.first_bytes += bytes(piece[:FIRST_BYTES])
+        if way is Way.TO_CLIENT and self._proxy.damages:
+            piece = self._damaged(piece)
         firing, size = self._firing(way, piece)
         await asyncio.get_running_loop().sock_sendall(outgoing, piece[:size])
         self.passed_bytes[way] += size
@@ -215,6 +227,14 @@ class Connection:
             self._proxy.counters.cuts += 1
             await _flushed(outgoing)
             self.cut(firing.end)
+
+    def _damaged(self, piece: memoryview) -> memoryview:
+        data = bytes(piece)
+        for damage in self._proxy.damages:
+            if damage.done < damage.times and damage.pattern in data:
+                damage.done += 1
+                data = data.replace(damage.pattern, damage.becomes, 1)
+        return memoryview(data)
 
     def _firing(self, way: Way, piece: memoryview) -> tuple[ArmedCut | None, int]:
         """The cut that comes first in `piece`, and how much of it passes."""
