@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter, deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 
 class LatencyHistogram:
@@ -18,6 +20,7 @@ class LatencyHistogram:
     def __init__(self) -> None:
         self._counts = [0] * self._BUCKETS
         self.total = 0
+        self.sum_seconds = 0.0
 
     def add(self, seconds: float, weight: int = 1) -> None:
         """Count `weight` events that took `seconds`."""
@@ -25,6 +28,17 @@ class LatencyHistogram:
         bucket = min(int(math.log(ratio) / self._GROWTH), self._BUCKETS - 1)
         self._counts[bucket] += weight
         self.total += weight
+        self.sum_seconds += max(seconds, 0.0) * weight
+
+    def cumulative(self, bounds_seconds: Sequence[float]) -> list[int]:
+        """How many events took at most each of the rising `bounds_seconds`, which are rounded to a bucket's edge."""
+        up_to = [0, *accumulate(self._counts)]
+        return [up_to[self._edge(bound)] for bound in bounds_seconds]
+
+    @classmethod
+    def _edge(cls, bound_seconds: float) -> int:
+        buckets = round(math.log(bound_seconds / cls._SMALLEST_SECONDS) / cls._GROWTH)
+        return min(max(buckets, 0), cls._BUCKETS)
 
     def quantile(self, share: float) -> float:
         """Seconds under which `share` (0–1) of the events lie; 0.0 if there were none."""
@@ -73,17 +87,20 @@ class LineStats:
     keys_expected: int = 0
     commands_applied: int = 0
     bytes_applied: int = 0
+    snapshot_bytes_applied: int = 0  # of bytes_applied
     snapshot_bytes_read: int = 0
     snapshot_bytes_total: int = 0
     snapshot_is_applied: bool = False
     full_resyncs: int = 0
+    full_resyncs_forced: int = 0  # of full_resyncs: a partial one had been asked for
     partial_resyncs: int = 0
     reconnects: int = 0
     errors: int = 0
     flushes: int = 0
     source_reconnects: int = 0
     target_reconnects: int = 0
-    retries: Counter[str] = field(default_factory=Counter)  # by the name of the error
+    errors_by_code: Counter[str] = field(default_factory=Counter)  # by the name of the error
+    retries: Counter[str] = field(default_factory=Counter)  # the same
     spool_disk_bytes: int = 0
     spool_spilled_bytes: int = 0
     spool_recovered_bytes: int = 0
@@ -91,9 +108,15 @@ class LineStats:
     leftovers_removed: int = 0
     keys_fetched_again: int = 0
     not_carried: dict[str, int] = field(default_factory=dict)
-    apply_lag: LatencyHistogram = field(default_factory=LatencyHistogram)
+    apply_lag: LatencyHistogram = field(default_factory=LatencyHistogram)  # receipt to confirmation
+    reply_latency: LatencyHistogram = field(default_factory=LatencyHistogram)  # of a block
     bytes_rate: Rate = field(default_factory=Rate)
     keys_rate: Rate = field(default_factory=Rate)
+
+    def count_error(self, error: Exception) -> None:
+        """Count an error that ended a link or a stay at the target."""
+        self.errors += 1
+        self.errors_by_code[type(error).__name__] += 1
 
     def begin_snapshot(self, offset: int) -> None:
         """A snapshot is to be applied whose stream begins behind `offset`, maybe of another history."""

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import typer
 
+from engine import errors
 from engine.control import exit_status
 from engine.control.cli import app
 
@@ -118,3 +119,16 @@ def anchors(path: Path) -> set[str]:
     """The anchors that GitHub makes of the headings."""
     headings = re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", it.lower()).replace(" ", "-") for it in headings}
+
+
+def test_every_error_code_is_explained() -> None:
+    table = OPERATIONS.read_text().split("## Error codes\n", 1)[1].split("\n## ", 1)[0]
+    rows = "\n".join(it.split("|")[1] for it in table.splitlines() if it.startswith("| `"))
+    classes = {
+        name
+        for name, it in vars(errors).items()
+        if isinstance(it, type) and issubclass(it, errors.EngineError) and not it.__subclasses__()
+    }
+
+    assert len(classes) > 10
+    assert set(re.findall(r"`(\w+)`", rows)) == classes

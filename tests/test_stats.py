@@ -101,3 +101,17 @@ def test_lines_do_not_share_their_counters() -> None:
 
     assert other.not_carried == {}
     assert other.apply_lag.total == 0
+
+
+@given(seconds=st.lists(st.floats(1e-5, 800), max_size=100), bound=st.floats(1e-4, 700))
+def test_cumulative_counts_are_right_up_to_a_buckets_width(
+    seconds: list[float], bound: float
+) -> None:
+    histogram = LatencyHistogram()
+    for it in seconds:
+        histogram.add(it)
+
+    (found,) = histogram.cumulative([bound])
+    assert sum(it < bound / BUCKET for it in seconds) <= found
+    assert found <= sum(it <= bound * BUCKET for it in seconds)
+    assert histogram.sum_seconds == pytest.approx(sum(seconds))

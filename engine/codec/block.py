@@ -9,7 +9,8 @@ class Block:
     data: RESP commands, whole ones. replies: how many top-level replies they get. keys: snapshot keys in it;
     commands: source commands in it. offset: the source's stream offset after the last byte that went into
     it, -1 in the snapshot. db: database selected at the source there. received_seconds: monotonic time when
-    its oldest bytes were received. is_transaction: data ends with EXEC, and the last reply is that of the
+    its oldest bytes were received. sent_seconds: the same of its last byte's way into the socket, 0.0 before.
+    is_transaction: data ends with EXEC, and the last reply is that of the
     commands between MULTI and it. guard_replies: replies before MULTI's own (checkpoint.py, guard).
     skipped: replies by which the target kept what it had. is_exact: expiries in it reach the target without a margin.
     """
@@ -25,6 +26,7 @@ class Block:
         "offset",
         "received_seconds",
         "replies",
+        "sent_seconds",
         "shard",
         "skipped",
     )
@@ -52,6 +54,7 @@ class Block:
         self.guard_replies = guard_replies
         self.shard = shard
         self.received_seconds = 0.0
+        self.sent_seconds = 0.0
         self.skipped = 0
         self.is_exact = False
 

@@ -161,6 +161,7 @@ def sync(  # noqa: PLR0913, PLR0917 - one parameter an option
     progress: parameters.Progress = None,
     log_level: parameters.LogLevel = None,
     log_format: parameters.LogFormat = None,
+    metrics_listen: parameters.MetricsListen = None,
     source_password_file: parameters.SourcePasswordFile = None,
     source_tls_ca: parameters.SourceTlsCa = None,
     source_tls_cert: parameters.SourceTlsCert = None,

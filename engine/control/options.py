@@ -24,6 +24,7 @@ from pydantic_settings import (
 )
 
 from engine.control.choices import LogFormat, LogLevel, ProgressMode
+from engine.control.listen_address import parse_listen
 from engine.control.option_files import check_certificates, read_password, read_toml
 from engine.control.progress import draws_bars
 from engine.control.state_folder import default_spool_dir, task_folder
@@ -104,6 +105,7 @@ class SyncValues(BaseSettings):
     progress: ProgressMode = ProgressMode.AUTO
     log_level: LogLevel = LogLevel.INFO
     log_format: LogFormat = LogFormat.TEXT
+    metrics_listen: str | None = None
     source_password: SecretStr | None = None
     source_password_file: Path | None = None
     source_tls_ca: Path | None = None
@@ -142,6 +144,7 @@ _ALLOWED = {
     "progress": "auto, plain, json or none",
     "log_level": "debug, info, warning or error",
     "log_format": "text or json",
+    "metrics_listen": "host:port",
 }
 
 
@@ -153,6 +156,7 @@ class SyncOptions:
     progress: ProgressMode
     log_level: LogLevel
     log_format: LogFormat
+    metrics_listen: tuple[str, int] | None = None  # host and port
     warnings: tuple[str, ...] = ()  # to be logged once logging is set up
 
 
@@ -197,6 +201,11 @@ def read_options(flags: Mapping[str, Any], environment: Mapping[str, str]) -> Sy
         progress=values.progress,
         log_level=_log_level(values),
         log_format=values.log_format,
+        metrics_listen=None
+        if values.metrics_listen is None
+        else parse_listen(
+            values.metrics_listen, option="--metrics-listen", example="127.0.0.1:9121"
+        ),
         warnings=(*source_warnings, *target_warnings, *_without_effect(values)),
     )
 

@@ -145,6 +145,14 @@ LogFormat = Annotated[
         help="Log lines for people or for machines. Default: text.",
     ),
 ]
+MetricsListen = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST:PORT",
+        rich_help_panel=OUTPUT,
+        help="Serve Prometheus metrics at /metrics there while it runs. Default: not.",
+    ),
+]
 SourcePasswordFile = Annotated[
     str | None,
     typer.Option(

@@ -10,11 +10,13 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
+from functools import partial
 
 import structlog
 import uvicorn
 
 from engine import codec
+from engine.background import end_tasks
 from engine.control.api.app import make_app
 from engine.control.api.auth.authenticator import Authenticator
 from engine.control.api.connection import LimitedConnection
@@ -25,11 +27,15 @@ from engine.control.exit_status import DONE, INTERRUPTED
 from engine.control.serve_options import ServeOptions
 from engine.errors import ConfigError
 from engine.observability.logs import configure_logs
+from engine.observability.loop_delay import watch_loop_delay
+from engine.observability.metrics import Metrics
 from engine.service.database import open_database
+from engine.service.readings import readings_of
 from engine.service.service import MigrationService
 from engine.service.sides import Sides
 from engine.service.store import Store
 from engine.service.workers import WorkSettings
+from engine.stats import LatencyHistogram
 
 log = structlog.get_logger("engine.control.serve")
 
@@ -115,8 +121,9 @@ async def _serve(
     service: MigrationService,
     authenticator: Authenticator,
 ) -> None:
+    loop_delay = LatencyHistogram()
     app = make_app(
-        Api(service, options.worker_ip),
+        Api(service, options.worker_ip, Metrics(partial(readings_of, service), loop_delay)),
         authenticator=authenticator,
         limits=RequestLimits(body_seconds=options.request_timeout_seconds),
     )
@@ -165,4 +172,8 @@ async def _serve(
         tls=options.tls_cert is not None,
         tasks=sum(1 for _ in service.catalog),
     )
-    await server.serve(sockets=[listener])
+    probe = asyncio.create_task(watch_loop_delay(loop_delay), name="loop delay")
+    try:
+        await server.serve(sockets=[listener])
+    finally:
+        await end_tasks(probe)

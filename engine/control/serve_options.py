@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from engine.control.api.auth.auth_file import AuthSettings, read_auth_file
 from engine.control.choices import LogFormat, LogLevel
+from engine.control.listen_address import parse_listen
 from engine.control.option_files import read_toml
 from engine.control.state_folder import default_spool_dir
 from engine.errors import ConfigError
@@ -84,7 +85,7 @@ def read_serve_options(flags: Mapping[str, Any], environment: Mapping[str, str])
         ConfigError: names the flag, variable or key at fault.
     """
     values = _merge(flags, environment)
-    host, port = _listen(values.listen)
+    host, port = parse_listen(values.listen, option="--listen", example=DEFAULT_LISTEN)
     auth = None if values.auth_file is None else read_auth_file(values.auth_file)
     is_loopback = _is_loopback(host)
     if auth is None and not is_loopback:
@@ -169,17 +170,6 @@ def _merge(flags: Mapping[str, Any], environment: Mapping[str, str]) -> _Values:
 
 def _nearest(name: str, known: set[str]) -> str:
     return str(difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.0)[0])
-
-
-def _listen(text: str) -> tuple[str, int]:
-    host, _, port = text.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not host or not (port.isascii() and port.isdigit()) or int(port) > 65535:
-        raise ConfigError(
-            f"--listen cannot be {text!r}",
-            hint=f"write host:port, like {DEFAULT_LISTEN} or [::1]:8000",
-        )
-    return host, int(port)
 
 
 def _is_loopback(host: str) -> bool:

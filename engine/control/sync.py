@@ -24,8 +24,8 @@ from engine.control.progress import make_reporter
 from engine.control.progress_thread import ProgressThread
 from engine.control.wording import summary
 from engine.observability.logs import bind_task
+from engine.observability.metrics_server import MetricsServer
 from engine.preflight.gate import refuse_or_warn
-from engine.settings import TaskSettings
 from engine.supervision.states import FINAL_STATES, TaskState, phase_in
 from engine.supervision.status import TaskStatus
 from engine.supervision.task import Task
@@ -105,7 +105,7 @@ async def run_sync(options: SyncOptions) -> int:
         method=settings.method.value,
     )
     started = time.monotonic()
-    running = asyncio.create_task(_run(task, settings), name=f"task {settings.task_id}")
+    running = asyncio.create_task(_run(task, options), name=f"task {settings.task_id}")
     showing = asyncio.create_task(_show_regularly(task, progress), name="progress")
     cutting = asyncio.create_task(interruption.at_once.wait(), name="interruption")
     try:
@@ -145,11 +145,18 @@ async def run_sync(options: SyncOptions) -> int:
     return status
 
 
-async def _run(task: Task, settings: TaskSettings) -> None:
-    """The task with what stands around it: the check before, the control socket beside."""
-    async with ControlSocket(task, settings):
-        await refuse_or_warn(settings)
+async def _run(task: Task, options: SyncOptions) -> None:
+    """The task with what stands around it: the check before, metrics and the control socket beside."""
+    async with _metrics(task, options), ControlSocket(task, options.task):
+        await refuse_or_warn(options.task)
         await task.run()
+
+
+def _metrics(task: Task, options: SyncOptions) -> contextlib.AbstractAsyncContextManager[object]:
+    if options.metrics_listen is None:
+        return contextlib.nullcontext()
+    host, port = options.metrics_listen
+    return MetricsServer(host, port, lambda: [task.reading()])
 
 
 async def _show_regularly(task: Task, progress: ProgressThread) -> None:

@@ -1,1 +1,1 @@
-"""What can be seen from outside: logs now, metrics later."""
+"""What can be seen from outside: logs and metrics."""

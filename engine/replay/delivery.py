@@ -80,6 +80,7 @@ class Delivery:
             if not link.has_room:
                 await link.wait_for_room()
             self.has_written = True
+            block.sent_seconds = time.monotonic()
             link.send(block)
             return
         if not link.has_room:
@@ -90,6 +91,7 @@ class Delivery:
         for at in range(0, len(view), piece_bytes):
             piece = view[at : at + piece_bytes]
             await self._limiter.take(len(piece))
+            block.sent_seconds = time.monotonic()
             link.write(piece)
 
     async def send_own(self, block: Block) -> None:
@@ -127,16 +129,19 @@ class Delivery:
             self._link.close()
 
     def _on_confirmed(self, block: Block) -> None:
-        stats = self._stats
+        stats, now = self._stats, time.monotonic()
         stats.keys_applied += block.keys
         stats.bytes_applied += len(block.data)
         stats.keys_skipped += block.skipped
+        if block.sent_seconds:
+            stats.reply_latency.add(now - block.sent_seconds)
         if block.offset < 0:
+            stats.snapshot_bytes_applied += len(block.data)
             return
         stats.commands_applied += block.commands
         stats.applied_offset = block.offset
         if block.commands:
-            stats.apply_lag.add(time.monotonic() - block.received_seconds, block.commands)
+            stats.apply_lag.add(now - block.received_seconds, block.commands)
             if self.on_block is not None:
                 self.on_block(block)
         self._events.on_applied(block.offset)

@@ -14,6 +14,7 @@ from engine.background import end_tasks
 from engine.errors import EngineError
 from engine.service.figures import Figures, Gauge
 from engine.settings import ResumeMode, TaskSettings
+from engine.supervision.reading import TaskReading
 from engine.supervision.recovery import Decision, after_error, delay_seconds
 from engine.supervision.states import FINAL_STATES, TaskState
 from engine.supervision.status import TaskStatus
@@ -76,6 +77,10 @@ class Run:
     def status(self) -> TaskStatus | None:
         """The engine's status; None before it has begun."""
         return None if self._task is None else self._task.status()
+
+    def reading(self) -> TaskReading | None:
+        """The engine's counters; None before it has begun."""
+        return None if self._task is None else self._task.reading()
 
     @property
     def figures(self) -> Figures:

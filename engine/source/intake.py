@@ -172,6 +172,7 @@ class Intake:
         if asked is None:
             log.info("psync.full_resync", position=str(has))
         else:
+            stats.full_resyncs_forced += 1
             log.warning(
                 "psync.full_resync",
                 asked=str(asked),

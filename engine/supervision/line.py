@@ -40,6 +40,7 @@ from engine.spool.spool import Spool
 from engine.stats import LineStats
 from engine.supervision.line_events import log_connected, warn_of_lost_position
 from engine.supervision.phases import Phases
+from engine.supervision.reading import LineReading
 from engine.supervision.recovery import DAMAGED, Decision, after_error, delay_seconds
 from engine.supervision.same_server import refuse_same_server
 from engine.supervision.states import TaskState
@@ -146,6 +147,21 @@ class Line:
             oldest = self._spool.oldest_received_seconds
         return 0.0 if oldest is None else max(0.0, time.monotonic() - oldest)
 
+    def reading(self) -> LineReading:
+        """Its counters and figures of this moment, for metrics."""
+        self.observe()
+        return LineReading(
+            line=LINE,
+            stats=self._stats,
+            lag_seconds=self.lag_seconds,
+            spool_bytes=self._spool.held_bytes,
+            spool_memory_bytes=self._spool.memory_bytes_held,
+            is_spool_blocked=self._spool.blocked is not None,
+            is_source_up=self._intake.link is not None and not self._troubles.has(Side.SOURCE),
+            is_target_up=self._session is not None and not self._troubles.has(Side.TARGET),
+            is_owing=self.is_owing,
+        )
+
     @property
     def trouble(self) -> str | None:
         """What keeps the line from running; None if nothing does."""
@@ -188,7 +204,7 @@ class Line:
                 break
             except EngineError as error:
                 raise_if_cancelled()
-                self._stats.errors += 1
+                self._stats.count_error(error)
                 if self._stop.is_set():
                     log.warning("line.failed_while_stopping", error=str(error))
                     break
@@ -340,7 +356,7 @@ class Line:
         return seconds
 
     def _on_source_lost(self, error: EngineError) -> float | None:
-        self._stats.errors += 1
+        self._stats.count_error(error)
         return self._note_trouble(error)
 
     def _on_verdict(self, verdict: Verdict) -> None:

@@ -40,6 +40,10 @@ class Troubles:
         """This side has worked: the next trouble is the first one again."""
         self._attempts.pop(side, None)
 
+    def has(self, side: Side) -> bool:
+        """Whether this side is in trouble."""
+        return side in self._errors
+
     def __bool__(self) -> bool:
         return bool(self._errors)
 

@@ -9,6 +9,7 @@ from fastapi import Depends, Path, Query, Request
 
 from engine.control.api.requests import UUID
 from engine.control.api.shapes import ErrorBody
+from engine.observability.metrics import Metrics
 from engine.service.instances import INSTANCE_ID
 from engine.service.record import LogLevel
 from engine.service.service import MigrationService
@@ -18,10 +19,11 @@ LARGEST = 2**31 - 1
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """What the routes work with. worker_ip: shown as the migration machine's address."""
+    """What the routes work with. worker_ip: shown as the migration machine's address. metrics: of this process."""
 
     service: MigrationService
     worker_ip: str
+    metrics: Metrics
 
 
 async def _api(

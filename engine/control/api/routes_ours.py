@@ -7,7 +7,13 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
+from fastapi.responses import (
+    HTMLResponse,
+    JSONResponse,
+    PlainTextResponse,
+    Response,
+    StreamingResponse,
+)
 
 from engine.control.api import answers, shapes
 from engine.control.api.docs_page import docs_page
@@ -22,6 +28,7 @@ from engine.control.api.parameters import (
     TheApi,
 )
 from engine.control.api.requests import ChangeLimit
+from engine.observability.exposition import CONTENT_TYPE
 from engine.service.refusals import StoreFailed
 
 router = APIRouter(prefix="/v2/{project_id}", responses=ERRORS, tags=["redis-ferry's own"])
@@ -130,6 +137,16 @@ async def is_ready(api: TheApi) -> JSONResponse:
     except StoreFailed:
         return JSONResponse({"status": "the store does not answer"}, status_code=503)
     return JSONResponse({"status": "ok"})
+
+
+@open_router.get(
+    "/metrics",
+    response_class=PlainTextResponse,
+    responses={200: {"content": {"text/plain": {}}, "description": "Prometheus' text format."}},
+)
+async def show_metrics(api: TheApi) -> Response:
+    """What Prometheus scrapes: figures of all tasks by id, no names and no addresses."""
+    return Response(api.metrics.text(), media_type=CONTENT_TYPE)
 
 
 @open_router.get("/docs", include_in_schema=False)

@@ -1,0 +1,41 @@
+"""What metrics are made of: a task's live counters, and the figures of the moment beside them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from engine.stats import LineStats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LineReading:
+    """One line. stats: its own counters, not a copy. lag_seconds: age of the oldest unconfirmed bytes.
+
+    spool_bytes: held, in memory or in files; spool_memory_bytes: of these in memory. is_owing: an expiry on the target is
+    not yet that of the source.
+    """
+
+    line: str
+    stats: LineStats
+    lag_seconds: float
+    spool_bytes: int
+    spool_memory_bytes: int
+    is_spool_blocked: bool
+    is_source_up: bool
+    is_target_up: bool
+    is_owing: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskReading:
+    """One task. state, phase: see states.py. progress_ratio: of the snapshot, 0–1. lines: none before it connects."""
+
+    task_id: str
+    state: str
+    phase: str = "handshake"
+    progress_ratio: float = 0.0
+    bandwidth_limit_bytes_per_second: int | None = None
+    throttled_seconds: float = 0.0
+    spool_memory_limit_bytes: int = 0
+    spool_disk_limit_bytes: int = 0
+    lines: tuple[LineReading, ...] = ()
