@@ -18,6 +18,16 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add --servers."""
+    parser.addoption(
+        "--servers",
+        choices=("binaries", "containers"),
+        default="binaries",
+        help="what `start_server` starts: processes, or containers of a Docker engine",
+    )
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _state_home() -> Iterator[None]:
     """Worker processes keep their spool away from the user's own."""

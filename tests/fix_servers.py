@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 from engine.demo.servers import RunningServer, ServerBinary, find_servers
+from tests.fix_containers import ContainerServer, need_engine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -63,8 +64,14 @@ def server_binaries() -> dict[str, ServerBinary]:
 
 
 @pytest.fixture
-def start_server(server_binaries: dict[str, ServerBinary]) -> Iterator[StartServer]:
-    """Start servers by name; all of them are stopped, by pid, after the test."""
+def start_server(
+    server_binaries: dict[str, ServerBinary], request: pytest.FixtureRequest
+) -> Iterator[StartServer]:
+    """Start servers by name, as processes or (--servers=containers) in containers; all are stopped after the test."""
+    provider: type[RunningServer] = RunningServer
+    if request.config.getoption("--servers") == "containers":
+        need_engine()
+        provider = ContainerServer
     running: list[RunningServer] = []
 
     def start(
@@ -75,7 +82,7 @@ def start_server(server_binaries: dict[str, ServerBinary]) -> Iterator[StartServ
     ) -> RunningServer:
         if name not in server_binaries:
             pytest.skip(f"no {name} on this machine")
-        server = RunningServer(server_binaries[name], config=config, port=port)
+        server = provider(server_binaries[name], config=config, port=port)
         running.append(server)
         return server.start()
 

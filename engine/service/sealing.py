@@ -9,6 +9,7 @@ from pathlib import Path
 from cryptography.fernet import Fernet, InvalidToken
 
 from engine.errors import ConfigError
+from engine.service.private_file import can_others_read
 
 
 class Seal:
@@ -66,11 +67,12 @@ def read_or_make_key(path: Path) -> str:
 
 def _read_key(path: Path) -> str:
     try:
-        mode = stat.S_IMODE(path.stat().st_mode)
+        status = path.stat()
         text = path.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read the secret key file {path}: {error}") from None
-    if mode & 0o077:
+    if can_others_read(status):
+        mode = stat.S_IMODE(status.st_mode)
         raise ConfigError(
             f"the secret key file {path} can be read by others (mode {mode:04o})",
             hint=f"protect it: chmod 600 {path}",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import ConfigError
+from engine.service.private_file import can_others_read
 
 SECRET_LENGTH = 16  # characters; shorter ones can be guessed
 _ROLES = ("admin", "reader")
@@ -71,13 +72,14 @@ def read_auth_file(path: Path) -> AuthSettings:
         ConfigError: unreadable, readable by others, or wrong; names the entry and never a secret.
     """
     try:
-        mode = stat.S_IMODE(path.stat().st_mode)
+        status = path.stat()
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read the authentication file {path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"the authentication file {path} is not valid TOML: {error}") from None
-    if mode & 0o077:
+    if can_others_read(status):
+        mode = stat.S_IMODE(status.st_mode)
         raise ConfigError(
             f"the authentication file {path} can be read by others (mode {mode:04o})",
             hint=f"protect it: chmod 600 {path}",
