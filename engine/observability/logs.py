@@ -22,6 +22,8 @@ from typing import Any
 
 import structlog
 
+from engine.observability.repeats import Repeats
+
 _LEVELS = {
     "debug": logging.DEBUG,
     "info": logging.INFO,
@@ -51,6 +53,7 @@ def configure_logs(
             structlog.processors.format_exc_info,
             _add_logger_name,
             _hide_secrets,
+            Repeats(),
             *([] if tap is None else [_Tap(tap, printed_from=_LEVELS[level])]),
             _as_json if json_lines else _as_text,
         ],

@@ -40,7 +40,7 @@ from engine.spool.spool import Spool
 from engine.stats import LineStats
 from engine.supervision.line_events import log_connected, warn_of_lost_position
 from engine.supervision.phases import Phases
-from engine.supervision.reading import LineReading
+from engine.supervision.reading import LineReading, read_line
 from engine.supervision.recovery import DAMAGED, Decision, after_error, delay_seconds
 from engine.supervision.same_server import refuse_same_server
 from engine.supervision.states import TaskState
@@ -150,17 +150,9 @@ class Line:
     def reading(self) -> LineReading:
         """Its counters and figures of this moment, for metrics."""
         self.observe()
-        return LineReading(
-            line=LINE,
-            stats=self._stats,
-            lag_seconds=self.lag_seconds,
-            spool_bytes=self._spool.held_bytes,
-            spool_memory_bytes=self._spool.memory_bytes_held,
-            is_spool_blocked=self._spool.blocked is not None,
-            is_source_up=self._intake.link is not None and not self._troubles.has(Side.SOURCE),
-            is_target_up=self._session is not None and not self._troubles.has(Side.TARGET),
-            is_owing=self.is_owing,
-        )
+        ends = {Side.SOURCE: self._intake.link, Side.TARGET: self._session}
+        up = [it for it, end in ends.items() if end is not None and not self._troubles.has(it)]
+        return read_line(LINE, self._stats, self._spool, up, self.lag_seconds, self.is_owing)
 
     @property
     def trouble(self) -> str | None:
@@ -188,6 +180,7 @@ class Line:
         Raises:
             EngineError: whatever ended the line; all connections are closed, the spool keeps what it holds.
         """
+        structlog.contextvars.bind_contextvars(line=LINE)
         try:
             await self._run()
         finally:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
+from engine.spool.spool import Spool
 from engine.stats import LineStats
+from engine.supervision.troubles import Side
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +27,28 @@ class LineReading:
     is_source_up: bool
     is_target_up: bool
     is_owing: bool
+
+
+def read_line(
+    line: str,
+    stats: LineStats,
+    spool: Spool,
+    up: Collection[Side],
+    lag_seconds: float,
+    is_owing: bool,
+) -> LineReading:
+    """Put a line's figures together. up: the sides whose connection stands."""
+    return LineReading(
+        line=line,
+        stats=stats,
+        lag_seconds=lag_seconds,
+        spool_bytes=spool.held_bytes,
+        spool_memory_bytes=spool.memory_bytes_held,
+        is_spool_blocked=spool.blocked is not None,
+        is_source_up=Side.SOURCE in up,
+        is_target_up=Side.TARGET in up,
+        is_owing=is_owing,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
