@@ -70,7 +70,7 @@ def _empty_runs(options: Options) -> Iterator[Figures]:
     with source_server(options) as source:
         for number in range(-1, options.rounds):
             with target_server(options) as target:
-                figures = _ferry(source, target, PROJECT_ROOT)
+                figures = sync_with_ferry(source, target, PROJECT_ROOT)
             if number >= 0:  # the one before has made the bytecode
                 yield {"data_set": EMPTY, "way": FERRY, "round": number, "keys": 0, **figures}
 
@@ -109,9 +109,9 @@ def _ways(options: Options) -> dict[str, Way]:
     ways: dict[str, Way] = {}
     if options.source == options.target:
         ways[NATIVE] = lambda source, target: {"seconds": replicate(source, target)}
-    ways[FERRY] = partial(_ferry, root=PROJECT_ROOT)
+    ways[FERRY] = partial(sync_with_ferry, root=PROJECT_ROOT)
     for name, root in options.trees.items():
-        ways[name] = partial(_ferry, root=root)
+        ways[name] = partial(sync_with_ferry, root=root)
     blocks: list[tuple[bytes, int]] = []
 
     def raw(source: RunningServer, target: RunningServer) -> Figures:
@@ -128,7 +128,8 @@ def _ways(options: Options) -> dict[str, Way]:
     return ways
 
 
-def _ferry(source: RunningServer, target: RunningServer, root: Path) -> Figures:
+def sync_with_ferry(source: RunningServer, target: RunningServer, root: Path) -> Figures:
+    """One full migration by the redis-ferry of `root`: its times, CPU and memory."""
     command = ferry_command(source.url, target.url, "--method", "full")
     with MeasuredProcess(command, root=root) as process:
         usage = process.wait(SYNC_TIMEOUT_SECONDS)

@@ -43,7 +43,9 @@ Figures = dict[str, Any]
 def run(options: Options) -> bool:
     """Run, show, write the JSON; return whether every criterion holds."""
     runs = [_round(options, number) for number in range(options.rounds)]
-    summary: Figures = {name: median([it[name] for it in runs]) for name in runs[0]}
+    summary: Figures = {
+        name: median([it[name] for it in runs]) for name in runs[0] if name != "series"
+    }
     table = Table(
         f"{WRITE_BYTES_PER_SECOND // MIB} MB/s into a limit of {LIMIT_MB} MB/s, {options.source} → {options.target}, "
         f"{options.scale}, medians of {options.rounds}",
@@ -137,11 +139,30 @@ def _last(output: Path) -> Figures:
     return lines[-1] if lines else {}
 
 
-def _peak_rss_mib(pid: int) -> float:
+def _memory_mib(pid: int, name: str) -> float:
+    """VmHWM, the peak of the resident memory, or VmRSS, that of this moment."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
+        if line.startswith(f"{name}:"):
             return int(line.split()[1]) / 1024
-    raise BenchmarkError("no VmHWM")
+    raise BenchmarkError(f"no {name}")
+
+
+def _series(output: Path, memory: list[tuple[float, float]]) -> list[Figures]:
+    """Lag, spool and memory over time: for each look at the memory, the progress line before it."""
+    lines = progress_lines(output.read_text())
+    rows: list[Figures] = []
+    for at, rss_mib in memory:
+        known = [it for it in lines if it["ts"] <= at] or lines[:1]
+        row = known[-1]
+        rows.append(
+            {
+                "seconds": round(at - memory[0][0], 2),
+                "lag_seconds": round(row["lag_seconds"], 3),
+                "spool_disk_mib": round(row["spool_disk_bytes"] / MIB, 1),
+                "rss_mib": round(rss_mib, 1),
+            }
+        )
+    return rows
 
 
 def _round(options: Options, number: int) -> Figures:
@@ -160,22 +181,25 @@ def _round(options: Options, number: int) -> Figures:
         with _worker(Path(folder), *limited) as (process, output):
             wait_until(lambda: _last(output).get("phase") == "stream", "the stream phase", 60)
             watch, before = _Watch(), _last(output)
+            memory: list[tuple[float, float]] = []
             with _writing(source):
                 until = time.monotonic() + seconds
                 while time.monotonic() < until:
                     watch.look(source)
+                    memory.append((time.time(), _memory_mib(process.pid, "VmRSS")))
                     time.sleep(0.5)
             after = _last(output)
             passed = after["ts"] - before["ts"]
             figures |= {
                 "links_lost": watch.lost + after["reconnects"],
                 "peak_output_buffer_mib": watch.peak_buffer_bytes / MIB,
-                "peak_rss_mib": _peak_rss_mib(process.pid),
+                "peak_rss_mib": _memory_mib(process.pid, "VmHWM"),
                 "spool_on_disk_mib": after["spool_disk_bytes"] / MIB,
                 "limited_mb_per_second": (after["bytes_applied"] - before["bytes_applied"])
                 / MIB
                 / passed,
             }
+            figures["series"] = _series(output, memory)
             applied = after["applied_offset"]
             process.send_signal(signal.SIGKILL)
             process.wait()

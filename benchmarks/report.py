@@ -12,6 +12,7 @@ from typing import Any
 
 from benchmarks.machine import commit, machine, versions
 from benchmarks.options import PROJECT_ROOT, Options
+from benchmarks.plots import draw
 
 RESULTS = PROJECT_ROOT / "benchmarks" / "results"
 
@@ -120,4 +121,11 @@ def write_json(
         "runs": list(runs),
     }
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    try:
+        made = draw(path)
+    except ModuleNotFoundError:
+        say("no plot: pip install 'redis-ferry[bench]'")
+    else:
+        if made is not None:
+            say(f"drawn: {made.name}")
     return path

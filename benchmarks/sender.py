@@ -56,6 +56,8 @@ def send_blocks(
                     view = memoryview(block[0])
                     unanswered.append((len(block[0]), block[1]))
                     inflight += len(block[0])
+                elif not unanswered:
+                    break  # a block larger than the window was the last, and is answered already
             poll.modify(connection, select.POLLIN | (select.POLLOUT if view else 0))
             wait_ms = 0 if not is_at_end and not view and inflight < inflight_bytes else TIMEOUT_MS
             ready = poll.poll(wait_ms)

@@ -1,0 +1,150 @@
+"""PNG plots of result files: `python -m benchmarks.plots benchmarks/results/*.json`. Needs matplotlib (extra `bench`).
+
+full_sync: seconds by data set and way. stream: throughput and latency. pressure: lag, spool and memory over time. scaling: time
+and memory over keys and value sizes. A plot stands beside its file, with machine, commit and day in its foot.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+MIB = 1024 * 1024
+PANEL_INCHES = (6.4, 4.2)
+
+Result = dict[str, Any]
+
+
+def draw(path: Path) -> Path | None:
+    """Draw one result file; None if there is no plot of its kind. ModuleNotFoundError without matplotlib."""
+    from matplotlib.figure import Figure
+
+    result: Result = json.loads(path.read_text(encoding="utf-8"))
+    panels = _PANELS.get(result["benchmark"], ())
+    if not panels:
+        return None
+    width, height = PANEL_INCHES
+    figure = Figure(figsize=(width * len(panels), height))
+    axes = figure.subplots(1, len(panels), squeeze=False)
+    for panel, axis in zip(panels, axes[0], strict=True):
+        panel(axis, result)
+        axis.grid(visible=True, alpha=0.3)
+    machine, options = result["machine"], result["options"]
+    figure.text(
+        0.01,
+        0.01,
+        f"{result['when'][:10]}, commit {result['commit']}, {machine['cores']} × {machine['cpu']}, "
+        f"{options['source']} → {options['target']}, {options['scale']}, {options['rounds']} rounds",
+        fontsize=7,
+        color="gray",
+    )
+    figure.tight_layout(rect=(0, 0.03, 1, 1))
+    made = path.with_suffix(".png")
+    figure.savefig(made, dpi=110)
+    return made
+
+
+def _full_sync(axis: Any, result: Result) -> None:
+    sets = result["summary"]["data_sets"]
+    ways = list(dict.fromkeys(way for row in sets.values() for way in row))
+    thickness = 0.8 / len(ways)
+    for number, way in enumerate(ways):
+        places = [at + number * thickness for at in range(len(sets))]
+        seconds = [row.get(way, {}).get("seconds", 0) for row in sets.values()]
+        axis.bar(places, seconds, thickness, label=way)
+    axis.set_xticks([at + 0.4 - thickness / 2 for at in range(len(sets))], list(sets), rotation=15)
+    axis.set(title="full sync", ylabel="seconds")
+    axis.legend()
+
+
+def _throughput(axis: Any, result: Result) -> None:
+    ways = result["summary"]["pipelined"]
+    axis.bar(list(ways), [it["writes_per_second"] for it in ways.values()])
+    axis.set(title="stream: pipelined writes", ylabel="writes/s")
+
+
+def _latency(axis: Any, result: Result) -> None:
+    names = ("p50_ms", "p90_ms", "p99_ms", "p999_ms")
+    for way, it in result["summary"]["paced"].items():
+        axis.plot(
+            [name.removesuffix("_ms") for name in names], [it[n] for n in names], "o-", label=way
+        )
+    axis.set(title="stream: from sending to arrival", ylabel="ms", yscale="log")
+    axis.legend()
+
+
+def _over_time(*series: tuple[str, str], label: str) -> Callable[[Any, Result], None]:
+    def panel(axis: Any, result: Result) -> None:
+        rows = result["runs"][0].get("series", [])
+        for name, title in series:
+            axis.plot([it["seconds"] for it in rows], [it[name] for it in rows], label=title)
+        axis.set(title=f"pressure: {label}", xlabel="seconds", ylabel=label)
+        axis.legend()
+
+    return panel
+
+
+def _curve(
+    curve: str, label: str, *series: tuple[str, str, float]
+) -> Callable[[Any, Result], None]:
+    def panel(axis: Any, result: Result) -> None:
+        points = result["summary"][curve]
+        for name, title, unit in series:
+            if points[0].get(name) is not None:
+                axis.plot(
+                    [it["at"] for it in points],
+                    [it[name] / unit for it in points],
+                    "o-",
+                    label=title,
+                )
+        axis.set(
+            title=f"full sync by {curve.replace('_', ' ')}",
+            xlabel=curve,
+            ylabel=label,
+            xscale="log",
+        )
+        if label == "seconds":
+            axis.set_yscale("log")
+        else:
+            axis.set_ylim(bottom=0)
+        axis.legend()
+
+    return panel
+
+
+_TIMES = (
+    ("seconds", "redis-ferry", 1.0),
+    ("native_seconds", "native", 1.0),
+    ("cpu_seconds", "redis-ferry, CPU", 1.0),
+)
+_MEMORY = ("peak_rss_bytes", "redis-ferry, peak RSS", float(MIB))
+_PANELS: dict[str, Sequence[Callable[[Any, Result], None]]] = {
+    "full_sync": (_full_sync,),
+    "stream": (_throughput, _latency),
+    "pressure": (
+        _over_time(("lag_seconds", "lag"), label="seconds"),
+        _over_time(("spool_disk_mib", "spool on disk"), label="MiB on disk"),
+        _over_time(("rss_mib", "resident memory"), label="MiB of memory"),
+    ),
+    "scaling": (
+        _curve("keys", "seconds", *_TIMES),
+        _curve("keys", "MiB", _MEMORY),
+        _curve("value_bytes", "seconds", *_TIMES),
+        _curve("value_bytes", "MiB", _MEMORY),
+    ),
+}
+
+
+def main() -> int:
+    """Draw every file of the command line."""
+    for name in sys.argv[1:]:
+        made = draw(Path(name))
+        sys.stdout.write(f"{name}: {'no plot of its kind' if made is None else made.name}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

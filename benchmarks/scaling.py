@@ -1,0 +1,141 @@
+"""How a full sync grows: with the number of keys, and with the size of the values. Time in a line, memory flat.
+
+Keys: strings of 64 bytes, from 10^4 on. Values: the same bytes in all, in values of 16 B to 16 MiB. Native and redis-ferry take
+turns at each point, on an empty target each time, as in full_sync.
+Not here yet: shards of a target cluster and lines of a source cluster, which this version does not have.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+from benchmarks.data_sets import SEED, in_blocks, resp
+from benchmarks.figures import median, ratio, shown
+from benchmarks.full_sync import FERRY, MIB, NATIVE, sync_with_ferry
+from benchmarks.options import PROJECT_ROOT, Options, Scale
+from benchmarks.pairs import BenchmarkError, key_count, replicate, source_server, target_server
+from benchmarks.report import Check, Table, say, show, show_checks, write_json
+from benchmarks.sender import send_blocks
+from engine.demo.servers import RunningServer
+
+KEY_COUNTS = {
+    Scale.SMALL: (10_000, 30_000, 100_000),
+    Scale.FULL: (10_000, 100_000, 1_000_000, 10_000_000),
+}
+VALUE_BYTES = (16, 256, 4096, 65_536, 1_048_576, 16_777_216)
+TOTAL_BYTES = {Scale.SMALL: 64 * MIB, Scale.FULL: 512 * MIB}
+MOST_KEYS = {Scale.SMALL: 100_000, Scale.FULL: 1_000_000}
+SMALL_VALUE_BYTES = 64
+RANDOM_BYTES = 16 * MIB
+
+Figures = dict[str, Any]
+
+
+def run(options: Options) -> bool:
+    """Run, show, write the JSON; return whether every criterion holds."""
+    runs: list[Figures] = []
+    with source_server(options) as source, target_server(options) as target:
+        sync_with_ferry(source, target, PROJECT_ROOT)  # makes the bytecode
+    for keys in KEY_COUNTS[options.scale]:
+        runs += _point(options, "keys", keys, keys, SMALL_VALUE_BYTES)
+    for value_bytes in VALUE_BYTES:
+        keys = min(TOTAL_BYTES[options.scale] // value_bytes, MOST_KEYS[options.scale])
+        runs += _point(options, "value_bytes", value_bytes, keys, value_bytes)
+    summary = _summary(runs)
+    for curve, points in summary.items():
+        show(_table(options, curve, points))
+    checks = _checks(summary)
+    show_checks(checks)
+    say(f"written: {write_json('scaling', options, summary, runs).name}")
+    return all(check.holds for check in checks)
+
+
+def _fill(source: RunningServer, keys: int, value_bytes: int) -> None:
+    pool = random.Random(SEED).randbytes(RANDOM_BYTES + value_bytes)
+
+    def commands() -> Iterator[bytes]:
+        for number in range(keys):
+            at = number * 61 % RANDOM_BYTES
+            yield resp(b"SET", b"string:%08d" % number, pool[at : at + value_bytes])
+
+    send_blocks((source.host, source.port), in_blocks(commands()))
+
+
+def _point(options: Options, curve: str, at: int, keys: int, value_bytes: int) -> Iterator[Figures]:
+    with source_server(options) as source:
+        _fill(source, keys, value_bytes)
+        for number in range(options.rounds):
+            ways = (NATIVE, FERRY) if number % 2 == 0 else (FERRY, NATIVE)
+            for way in ways:
+                if way == NATIVE and options.source != options.target:
+                    continue
+                with target_server(options) as target:
+                    figures = (
+                        {"seconds": replicate(source, target)}
+                        if way == NATIVE
+                        else sync_with_ferry(source, target, PROJECT_ROOT)
+                    )
+                    if key_count(target.client()) != keys:
+                        raise BenchmarkError(f"{way}: not {keys} keys")
+                say(f"  {curve} {at:>12,} {way:12} {figures['seconds']:7.3f} s")
+                yield {"curve": curve, "at": at, "way": way, "round": number, "keys": keys,
+                       "bytes": keys * value_bytes, **figures}  # fmt: skip
+
+
+def _summary(runs: list[Figures]) -> dict[str, list[Figures]]:
+    """By curve, its points in order: medians of each way."""
+    curves: dict[str, list[Figures]] = {}
+    for curve, at in dict.fromkeys((it["curve"], it["at"]) for it in runs):
+        group = [it for it in runs if (it["curve"], it["at"]) == (curve, at)]
+        ferry = [it for it in group if it["way"] == FERRY]
+        native = [it["seconds"] for it in group if it["way"] == NATIVE]
+        seconds = median([it["seconds"] for it in ferry])
+        curves.setdefault(curve, []).append(
+            {
+                "at": at,
+                "keys": group[0]["keys"],
+                "bytes": group[0]["bytes"],
+                "seconds": seconds,
+                "native_seconds": median(native) if native else None,
+                "to_native": ratio(seconds, median(native) if native else None),
+                "cpu_seconds": median([it["cpu_seconds"] for it in ferry]),
+                "peak_rss_bytes": max(it["peak_rss_bytes"] for it in ferry),
+            }
+        )
+    return curves
+
+
+def _checks(summary: dict[str, list[Figures]]) -> list[Check]:
+    """Linear: a key of the largest number takes as long as one of the number before."""
+    before, last = (it["seconds"] / it["keys"] for it in summary["keys"][-2:])
+    largest = max(it["peak_rss_bytes"] / MIB for it in summary["value_bytes"])
+    return [
+        Check("seconds a key, of the largest number against the one before", last / before, 1.5),
+        Check(
+            "peak RSS of the largest number of keys, MiB",
+            summary["keys"][-1]["peak_rss_bytes"] / MIB,
+            128,
+        ),
+        Check("peak RSS over all value sizes, MiB", largest, 256),
+    ]
+
+
+def _table(options: Options, curve: str, points: list[Figures]) -> Table:
+    table = Table(
+        f"full sync by {curve.replace('_', ' ')}, {options.source} → {options.target}, {options.scale}",
+        (curve, "keys", "MiB", "native, s", "redis-ferry, s", "×", "CPU, s", "peak RSS, MiB"),
+    )
+    for it in points:
+        table.add(
+            f"{it['at']:,}",
+            f"{it['keys']:,}",
+            shown(it["bytes"] / MIB, 0),
+            shown(it["native_seconds"], 3),
+            shown(it["seconds"], 3),
+            shown(it["to_native"]),
+            shown(it["cpu_seconds"]),
+            shown(it["peak_rss_bytes"] / MIB, 0),
+        )
+    return table
