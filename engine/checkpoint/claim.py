@@ -54,6 +54,7 @@ class LineClaim:
         self._settings = settings
         self._key = key
         self._prefix = connection_prefix
+        self._made_anew = False  # there was none before the newest claim of ours
         self._owner = secrets.token_hex(8).encode()
 
     async def take(self, known_epoch: int) -> Claim:
@@ -141,6 +142,7 @@ class LineClaim:
                 epoch = max(known_epoch, found.epoch if found is not None else 0) + 1
                 pipe.multi()  # type: ignore[no-untyped-call]
                 fields: dict[Any, Any] = {"epoch": epoch, token(epoch, CLAIM_SERIAL): 1}
+                self._made_anew = found is None or (is_ours and self._made_anew)
                 if found is None:
                     pipe.delete(self._key)
                     fields |= snapshot_fields("", epoch, ledger="")
@@ -151,7 +153,8 @@ class LineClaim:
                     await pipe.execute()
                 except WatchError:
                     continue  # another process is taking over in this very moment
-            return epoch, found is not None
+            # Nothing has been written since a claim whose answer got lost: its owner is still in it.
+            return epoch, not self._made_anew
         raise TargetRefused(
             f"the checkpoint {self._key.decode('utf-8', 'replace')!r} changes all the time",
             hint="several redis-ferry run for this task: stop all but one",

@@ -26,6 +26,7 @@ cdef class StreamTranscoder(BlockWriter):
     cdef public long long swaps
     cdef public list swapped
     cdef public long long late_keys_lost
+    cdef public long long late_hashes_lost
     cdef set taken_keys
     cdef set taken_hashes
     cdef bint taken_swapped

@@ -45,7 +45,8 @@ class StreamTranscoder(BlockWriter):
     margin_ms, horizon_ms: expiries before the moment `horizon_ms` are applied so much later (0: as they are).
     late_keys, late_hashes: (db, key) whose expiry, or that of whose fields, is to be put right: it has a margin, or
     its relative time came in bytes fed as late, so that the moment it counts from is not known. Where such keys
-    move is followed; with is_settling, where any key moves. late_keys_lost: how many found no room.
+    move is followed; with is_settling, where any key moves. late_keys_lost, late_hashes_lost: how many found no room;
+    the latter are in `noted` all the same.
     verifies_keys: with a margin, a key may have expired on the target before its renewal came, so one that is
     renewed, or whose fields are, is noted in late_hashes, to be fetched as a whole; and so is what is made of others.
     noted: what was added to late_keys (False) and late_hashes (True) since it was last emptied: (is_whole, db, key).
@@ -79,6 +80,7 @@ class StreamTranscoder(BlockWriter):
         self.verifies_keys = False
         self.noted = []
         self.late_keys_lost = 0
+        self.late_hashes_lost = 0
         self.swaps = 0
         self.swapped = []
         self.pause_at = -1
@@ -485,6 +487,9 @@ class StreamTranscoder(BlockWriter):
             late.add(place)
             self.noted.append((is_whole, db, key))
             self.has_late_keys = True
+        elif is_whole:
+            self.late_hashes_lost += 1
+            self.noted.append((is_whole, db, key))
         else:
             self.late_keys_lost += 1
 

@@ -14,6 +14,7 @@ class StreamTranscoder:
     late_keys: set[tuple[int, bytes]]
     late_hashes: set[tuple[int, bytes]]
     late_keys_lost: int
+    late_hashes_lost: int
     is_settling: bool
     verifies_keys: bool
     noted: list[tuple[bool, int, bytes]]

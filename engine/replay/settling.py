@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from itertools import islice
 
 import structlog
 
@@ -54,11 +55,12 @@ class Settling:
         self._was_found = False  # what is asked about now, not noted
         self._searching: MarginedKeys | None = None
         self._pages: AsyncIterator[Batch] | None = None
+        self._names: Iterator[Key] | None = None
         self._swaps = 0
         self._ask_at = 0.0
         self.correction: Correction | None = None
         transcoder.add_late_keys(owed.keys, owed.wholes)
-        transcoder.is_settling = owed.scans_keys or owed.scans_hashes
+        transcoder.is_settling = owed.scans_keys or owed.scans_hashes or owed.reads_file
         transcoder.verifies_keys = owed.is_exact
 
     @property
@@ -73,6 +75,8 @@ class Settling:
             or transcoder.late_keys
             or transcoder.late_hashes
             or transcoder.late_keys_lost
+            or transcoder.late_hashes_lost
+            or self._owed.reads_file
             or self._owed.scans_keys
             or self._owed.scans_hashes
         )
@@ -191,6 +195,15 @@ class Settling:
             self._owed.scans_keys = self._owed.scans_hashes = True
             self._transcoder.is_settling = True
             self._pages = None  # a search that is under way has passed where they are
+        if self._transcoder.late_hashes_lost:
+            self._transcoder.late_hashes_lost = 0
+            self._names = None
+            self._transcoder.is_settling = (
+                True  # where one moves is noted, as it is not known by name
+            )
+            self._owed.reads_file = self._file.is_kept
+            if not self._file.is_kept:
+                self._say_not_corrected("more keys than fit in memory, and no file to note them in")
 
     async def _next_batch(self) -> Batch | None:
         if self._swaps != self._transcoder.swaps and (self._pages or any(self._found)):
@@ -206,13 +219,28 @@ class Settling:
                 batch = keys[:KEYS_AT_ONCE], wholes[:WHOLES_AT_ONCE]
                 self._found = keys[KEYS_AT_ONCE:], wholes[WHOLES_AT_ONCE:]
                 break
-            if not self._owed.scans_keys and not self._owed.scans_hashes:
+            if self._owed.reads_file:
+                self._was_found = False
+                batch = [], self._next_names()
+            elif self._owed.scans_keys or self._owed.scans_hashes:
+                await self._find_more()
+            else:
                 return None
-            await self._find_more()
         keys, wholes = batch
         # Of a key that the target had before only the expiry is ours to set.
         kept = [it for it in wholes if self._brought.is_kept(*it)]
         return [*keys, *kept], [it for it in wholes if it not in kept]
+
+    def _next_names(self) -> list[Key]:
+        """Some of those that memory had no room for; none at the end of the file."""
+        if self._names is None:
+            self._names = self._file.wholes()
+        names = list(dict.fromkeys(islice(self._names, WHOLES_AT_ONCE)))
+        if not names:
+            self._names = None
+            self._owed.reads_file = False
+            self._transcoder.is_settling = self._owed.scans_keys or self._owed.scans_hashes
+        return names
 
     async def _find_more(self) -> None:
         if self._pages is None:
@@ -250,4 +278,4 @@ class Settling:
         await self._searching.close()
         self._searching = self._pages = None
         self._owed.scans_keys = self._owed.scans_hashes = False
-        self._transcoder.is_settling = False
+        self._transcoder.is_settling = self._owed.reads_file

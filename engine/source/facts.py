@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -103,7 +104,7 @@ class SourceWatch:
             clock_offset_ms=clock_offset_ms,
             repl_timeout_seconds=repl_timeout_seconds,
             version=str(info.get("valkey_version") or info.get("redis_version", "")),
-            offset=int(info.get("master_repl_offset", -1)),
+            offset=_offset_in(info),
             is_cluster=bool(info.get("cluster_enabled")),
             run_id=str(info.get("run_id", "")),
             replid=str(info.get("master_replid", "")),
@@ -120,7 +121,7 @@ class SourceWatch:
             log.debug("source.info_failed", error=str(error))
             return -1
         raise_if_cancelled()
-        return int(info.get("master_repl_offset", -1))
+        return _offset_in(info)
 
     async def _ask_clock(self) -> int:
         before = time.time()
@@ -140,3 +141,9 @@ class SourceWatch:
         raise_if_cancelled()
         text = str(answer.get("repl-timeout", ""))
         return int(text) if text.isdigit() else 0
+
+
+def _offset_in(info: Mapping[str, object]) -> int:
+    """master_repl_offset; -1 where INFO has none, or something else under that name."""
+    text = str(info.get("master_repl_offset", ""))
+    return int(text) if text.isdigit() else -1

@@ -165,7 +165,6 @@ def test_the_stack_migrates_through_faults_and_prometheus_sees_a_lag_of_zero(sta
     catches_up(1000)
     assert [it["status"] for it in stack.tasks()] == ["INCRMIGEATING"]
 
-    # The target stands still for less than any TTL of the load (a known fault of this version).
     docker("pause", stack.container("target"))
     wait_until(lambda: (stack.value("redis_ferry_lag_bytes") or 0) > 0, "a lag shows")
     docker("unpause", stack.container("target"))

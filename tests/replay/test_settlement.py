@@ -271,3 +271,32 @@ async def test_what_a_run_that_died_has_noted_is_put_right_by_the_next_one(
     found = await compared(source, target)
     assert found.is_equal, str(found)
     assert (run.task.status().full_resyncs, run.task.status().partial_resyncs) == (0, 1)
+
+
+async def test_more_names_than_memory_holds_are_read_from_the_file(
+    start_server: StartServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.replay.owed.MOST_HELD", 30)
+    source, target = start_server("redis-8.2", config=SOURCE_CONFIG), start_server("redis-8.2")
+    names = [f"renewed:{number}" for number in range(200)]
+    with source.client(db=4) as client:
+        for name in names:
+            client.set(name, name, px=10 * MINUTE_MS)
+    folder = tmp_path / "t1"
+    settings = make_settings(
+        source.endpoint, target.endpoint, spool=SpoolSettings(directory=folder)
+    )
+    async with running(settings) as run:
+        await run.reaches_offset(offset_of(source))
+    with target.client(db=4) as client:
+        client.delete(*names)  # as if they had expired there before they were renewed
+    OwedFile(folder).add([(True, 4, name.encode()) for name in names])
+
+    async with running(settings) as run:
+        await run.reaches(lambda: run.task.state is TaskState.STREAM, "the stream phase")
+        await run.reaches_offset(offset_of(source))
+        await run.reaches(lambda: not (folder / FILE_NAME).exists(), "nothing is noted any more")
+
+    found = await compared(source, target)
+    assert found.is_equal, str(found)
+    assert run.task.status().keys_fetched_again >= len(names)
