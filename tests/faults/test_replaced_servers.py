@@ -99,6 +99,8 @@ def test_a_rotated_password_ends_the_task_and_the_new_one_continues_it(
             it.worker.start()
             it.follows()
             load.has_written(300)
+            # Until then keys are looked for on the target, over a connection that may be made only now.
+            it.worker.wait_for(lambda now: not now["expiries_owed"], "all expiries are true")
             rotate_password(server, "after")
             it.worker.wait_for(lambda now: now["lag_bytes"] == 0, "the open connections stay")
             proxy.do(lambda proxy: proxy.cut())
