@@ -9,7 +9,7 @@ EngineError
 │   ├── SourceNotReady        LOADING, NOMASTERLINK …: the same request may succeed later    retried
 │   ├── SourceLinkLost        the connection broke or went silent                            reconnect
 │   ├── SourceProtocolError   bytes that the replication protocol does not allow             exit 4
-│   │   └── StreamOutOfStep   what was received of the stream is damaged: received again     exit 4
+│   ├── StreamOutOfStep       what was received of the stream is damaged: received again     exit 4
 │   └── CorruptRdb            a snapshot that is not what the format says                    exit 4
 ├── TargetError               the target, or the way to it
 │   ├── TargetUnreachable     no connection could be made                                    exit 3
@@ -87,10 +87,10 @@ class SourceProtocolError(SourceError):
     """Bytes from the source that the replication protocol does not allow."""
 
 
-class StreamOutOfStep(SourceProtocolError):
+class StreamOutOfStep(SourceError):
     """No command begins where one must: bytes of the stream were lost or changed. `offset`: of that place."""
 
-    def __init__(self, message: str, *, offset: int, detail: str = "", hint: str = "") -> None:
+    def __init__(self, message: str, *, offset: int = -1, detail: str = "", hint: str = "") -> None:
         super().__init__(message, detail=detail, hint=hint)
         self.offset = offset
 

@@ -28,6 +28,9 @@ RESULT_AT = dict.fromkeys(
     b"SUNIONSTORE SINTERSTORE SDIFFSTORE ZUNIONSTORE ZINTERSTORE ZDIFFSTORE ZRANGESTORE GEOSEARCHSTORE PFMERGE".split(),
     1,
 ) | dict.fromkeys(b"SMOVE RPOPLPUSH BRPOPLPUSH LMOVE BLMOVE BITOP".split(), 2)
+MAKERS = {}  # the same names by their length, and those that have an option for it
+for maker in (*RESULT_AT, b"SORT", b"GEORADIUS", b"GEORADIUSBYMEMBER"):
+    MAKERS.setdefault(len(maker), []).append(maker)
 
 
 def swapped_places(places, renumbered):
@@ -128,7 +131,7 @@ class StreamTranscoder(BlockWriter):
         """Return the next full block; with `flush` also one that is not full; None when more must be fed.
 
         Raises:
-            SourceProtocolError: the bytes are not a stream of commands.
+            StreamOutOfStep: the bytes are not a stream of commands.
         """
         run: cython.Py_ssize_t = self.command
         found: cython.int
@@ -215,33 +218,10 @@ class StreamTranscoder(BlockWriter):
 
     def makes_of_others(self, count):
         """Whether the command makes a key of other keys, which may be gone from the target."""
-        if count == 4:
-            return self.is_named(b"SORT")
-        if count == 5:
-            return self.is_named(b"SMOVE") or self.is_named(b"LMOVE") or self.is_named(b"BITOP")
-        if count == 6:
-            return self.is_named(b"BLMOVE")
-        if count == 7:
-            return self.is_named(b"PFMERGE")
-        if count == 9:
-            return self.is_named(b"RPOPLPUSH") or self.is_named(b"GEORADIUS")
-        if count == 10:
-            return (
-                self.is_named(b"SDIFFSTORE")
-                or self.is_named(b"ZDIFFSTORE")
-                or self.is_named(b"BRPOPLPUSH")
-            )
-        if count == 11:
-            return (
-                self.is_named(b"SUNIONSTORE")
-                or self.is_named(b"SINTERSTORE")
-                or self.is_named(b"ZUNIONSTORE")
-                or self.is_named(b"ZINTERSTORE")
-                or self.is_named(b"ZRANGESTORE")
-            )
-        if count == 14:
-            return self.is_named(b"GEOSEARCHSTORE")
-        return count == 17 and self.is_named(b"GEORADIUSBYMEMBER")
+        for name in MAKERS.get(count, ()):
+            if self.is_named(name):
+                return True
+        return False
 
     def note_result(self, name):
         """Owe the key that the command at hand makes of others."""

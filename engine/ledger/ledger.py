@@ -19,13 +19,11 @@ import structlog
 from engine.codec.key_recorder import KeyRecorder
 from engine.codec.key_set import KeySet, hash_name
 from engine.errors import LedgerError
-from engine.ledger.register import Kind, Register, from_json
+from engine.ledger.register import Kind, Register
+from engine.ledger.register_file import REGISTER_NAME, boot_id, new_id, owner_in, read_register
 from engine.ledger.set_file import SetFile
 
 log = structlog.get_logger("engine.ledger")
-
-REGISTER_NAME = "ledger.json"
-BOOT_ID_PATH = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Ledger:
@@ -53,10 +51,10 @@ class Ledger:
             LedgerError: the directory or a file cannot be used.
         """
         if directory is None:
-            return cls(None, Register(_new_id(), is_complete=False))
+            return cls(None, Register(new_id(), is_complete=False))
         try:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            ledger = cls(directory, _read_register(directory))
+            ledger = cls(directory, read_register(directory))
             ledger._write_register(is_durable=True, is_takeover=True)
             ledger._remove_strangers()
         except OSError as error:
@@ -227,7 +225,7 @@ class Ledger:
         if self.directory is None:
             return
         serial = self._register.serial
-        self._register = Register(_new_id(), serial=serial, is_complete=is_complete)
+        self._register = Register(new_id(), serial=serial, is_complete=is_complete)
         self.recorder = KeyRecorder(self, self._register.seed)
         self._settle()
 
@@ -343,12 +341,12 @@ class Ledger:
         """
         assert self.directory is not None
         content = self._register.to_json() | {
-            "boot_id": _boot_id(),
+            "boot_id": boot_id(),
             "is_closed": is_closed,
             "owner": self._owner,
         }
         path = self.directory / REGISTER_NAME
-        if not is_takeover and _owner_in(path) not in {self._owner, ""}:
+        if not is_takeover and owner_in(path) not in {self._owner, ""}:
             raise LedgerError(
                 f"another process keeps the list of the task's keys in {self.directory} now",
                 hint="run one redis-ferry for a task",
@@ -367,45 +365,3 @@ class Ledger:
             os.fsync(folder)
         finally:
             os.close(folder)
-
-
-def _read_register(directory: Path) -> Register:
-    try:
-        text = (directory / REGISTER_NAME).read_text()
-    except FileNotFoundError:
-        return Register(_new_id())
-    try:
-        register, read = from_json(text)
-    except ValueError as error:
-        log.warning("ledger.lost", directory=str(directory), why=str(error))
-        return Register(_new_id(), is_complete=False)
-    is_same_boot = read.get("boot_id") and read.get("boot_id") == _boot_id()
-    is_whole = all((directory / name).is_file() for name in register.all_files)
-    if is_whole and (read.get("is_closed") or is_same_boot):
-        register.drop(Kind.CURRENT)
-        return register
-    log.warning(
-        "ledger.not_trusted",
-        directory=str(directory),
-        why="the machine went down while it was in use" if is_whole else "files are missing",
-        means="a full resync cannot tell which keys on the target are the task's own",
-    )
-    return Register(register.ledger_id, serial=register.serial, is_complete=False)
-
-
-def _owner_in(path: Path) -> str:
-    try:
-        return str(json.loads(path.read_text()).get("owner", ""))
-    except (OSError, ValueError):
-        return ""
-
-
-def _new_id() -> str:
-    return secrets.token_hex(8)
-
-
-def _boot_id() -> str:
-    """Changes when the machine starts; empty where the system does not tell."""
-    with suppress(OSError):
-        return BOOT_ID_PATH.read_text().strip()
-    return ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from engine.codec.stream import StreamTranscoder
-from engine.errors import SourceProtocolError
+from engine.errors import StreamOutOfStep
 from tests.codec.stream_blocks import (
     CHECKPOINT,
     RECEIVED_MS,
@@ -345,11 +345,11 @@ def test_bytes_that_are_no_commands_are_an_error_with_their_offset(bad: bytes, w
     transcoder = StreamTranscoder(make_plan())
     transcoder.feed(GOOD + bad, RECEIVED_MS, False)
 
-    with pytest.raises(SourceProtocolError, match=f"offset {START + len(GOOD) + where}:"):
+    with pytest.raises(StreamOutOfStep, match=f"offset {START + len(GOOD) + where}:"):
         transcoder.next_block(True)
 
 
 @pytest.mark.parametrize("text", ["", "x", "-1", "4294967296", "99999999999999999999"])
 def test_a_select_without_a_database_number_is_an_error(text: str) -> None:
-    with pytest.raises(SourceProtocolError, match="SELECT without a database number"):
+    with pytest.raises(StreamOutOfStep, match="SELECT without a database number"):
         transcode([wire(("SELECT", text))])

@@ -24,6 +24,7 @@ REFUSALS = [
 FAILURES = [
     errors.SourceLinkLost,
     errors.SourceProtocolError,
+    errors.StreamOutOfStep,
     errors.CorruptRdb,
     errors.TargetLinkLost,
     errors.CheckpointMoved,

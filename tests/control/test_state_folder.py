@@ -8,7 +8,7 @@ import pytest
 
 from engine.control.control_socket import socket_path
 from engine.control.state_folder import foreign_entries
-from engine.ledger.ledger import REGISTER_NAME
+from engine.ledger.register_file import REGISTER_NAME
 from engine.spool.recovery import line_folder
 
 

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from engine.errors import LedgerError
-from engine.ledger.ledger import REGISTER_NAME, Ledger
+from engine.ledger.ledger import Ledger
 from engine.ledger.register import FALL_BACK_BYTES, Kind
+from engine.ledger.register_file import REGISTER_NAME
 
 
 def note(ledger: Ledger, *keys: bytes, db: int = 0) -> None:

@@ -23,6 +23,7 @@ RETRIED = {
     "TargetLinkLost",
     "CheckpointMoved",
     "SpoolDamaged",
+    "StreamOutOfStep",
 }
 RETRIED_ONCE_IT_RAN = {"SourceUnreachable", "TargetUnreachable", "TargetNotReady"}
 KINDS = sorted(
