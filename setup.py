@@ -21,12 +21,15 @@ COMPILED_MODULES = (
     "lzf",
     "out_buffer",
     "packed",
+    "rdb_records",
     "rdb_walker",
     "replies",
     "snapshot",
     "stream",
     "stream_check",
+    "stream_items",
     "value_check",
+    "value_items",
 )
 required = os.environ.get("REDIS_FERRY_REQUIRE_COMPILED") == "1"
 skipped = os.environ.get("REDIS_FERRY_SKIP_COMPILED") == "1"

@@ -4,23 +4,19 @@
 
 FOLDER takes the seeds and what the fuzzer finds interesting; it is the caller's, because the fuzzer ends the
 process without a chance to remove anything.
-Needs atheris. It traces the interpreted form, whatever form is built: coverage of compiled code is
-not seen. The corpus' tiny and odd files are the seeds. The first byte of an input says how the rest
+Needs atheris. The corpus' tiny and odd files are the seeds. The first byte of an input says how the rest
 is cut and whether values are checked, so that the fuzzer finds both by itself.
 """
 
 from __future__ import annotations
 
-import importlib
-import sys
-from pathlib import Path
 from typing import Any
 
 from engine.codec.snapshot import SnapshotTranscoder
 from engine.errors import CorruptRdb, UnsupportedByTarget
-from tests.codec.interpreted_form import interpreted_imports
 from tests.codec.snapshot_commands import plan_like, words
 from tests.corpus_files import corrupt_dumps, open_dumps
+from tests.fuzz.fuzzing import fuzz
 
 PLANS = [
     plan_like(check_values=check_values, strings_as_set=strings_as_set, block_bytes=256)
@@ -71,20 +67,7 @@ def seeds() -> list[bytes]:
 
 
 def main() -> None:
-    if len(sys.argv) < 2 or not Path(sys.argv[1]).is_dir():
-        sys.exit(f"usage: {sys.argv[0]} FOLDER [options]: a folder that exists, for the seeds")
-    import atheris
-    from atheris.instrument_bytecode import patch_code
-
-    # atheris' own import hook would find the compiled modules and leave them alone.
-    with interpreted_imports(lambda code: patch_code(code, trace_dataflow=True)):
-        transcoder_class = importlib.import_module("engine.codec.snapshot").SnapshotTranscoder
-
-    program, folder, *options = sys.argv
-    for number, seed in enumerate(seeds()):
-        Path(folder, f"seed-{number:03}").write_bytes(seed)
-    atheris.Setup([program, *options, folder], lambda data: run(data, transcoder_class))
-    atheris.Fuzz()
+    fuzz(lambda data, modules: run(data, modules[0].SnapshotTranscoder), seeds(), ("snapshot",))
 
 
 if __name__ == "__main__":

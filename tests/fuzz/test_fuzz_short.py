@@ -1,4 +1,4 @@
-"""A short run of the fuzz target, and mutations by hypothesis that need no fuzzer."""
+"""A short run of each fuzz target, and mutations by hypothesis that need no fuzzer."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.codec.interpreted_form import interpreted
+from tests.fuzz import fuzz_decode
 from tests.fuzz.fuzz_snapshot import run, seeds
 
-SECONDS = 15
+SECONDS = 10
 ROOT = Path(__file__).parents[2]
 SEEDS = seeds()
+DECODE_SEEDS = fuzz_decode.seeds()
 interpreted_transcoder = interpreted("snapshot").SnapshotTranscoder
 
 
@@ -25,7 +27,8 @@ interpreted_transcoder = interpreted("snapshot").SnapshotTranscoder
     importlib.util.find_spec("atheris") is None,
     reason="atheris is not installed: it has no wheel for every Python and system",
 )
-def test_fuzzing_the_snapshot_transcoder_finds_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("target", ["fuzz_snapshot", "fuzz_decode"])
+def test_fuzzing_finds_nothing(target: str, tmp_path: Path) -> None:
     seeds_folder = tmp_path / "seeds"
     temporary = tmp_path / "tmp"
     seeds_folder.mkdir()
@@ -34,7 +37,7 @@ def test_fuzzing_the_snapshot_transcoder_finds_nothing(tmp_path: Path) -> None:
         [
             sys.executable,
             "-m",
-            "tests.fuzz.fuzz_snapshot",
+            f"tests.fuzz.{target}",
             str(seeds_folder),
             f"-max_total_time={SECONDS}",
             f"-artifact_prefix={tmp_path}/",
@@ -49,7 +52,9 @@ def test_fuzzing_the_snapshot_transcoder_finds_nothing(tmp_path: Path) -> None:
 
     assert finished.returncode == 0, finished.stderr[-4000:]
     assert "no interesting inputs" not in finished.stderr  # the counters are in
-    assert len(list(seeds_folder.iterdir())) >= len(SEEDS)
+    assert len(list(seeds_folder.iterdir())) >= (
+        len(SEEDS) if target == "fuzz_snapshot" else len(DECODE_SEEDS)
+    )
     assert list(temporary.iterdir()) == []
 
 
@@ -106,3 +111,11 @@ def test_mutated_dumps_do_so_interpreted_as_well(
     seed: bytes, edits: list[tuple[float, str, int]]
 ) -> None:
     run(_edited(seed, edits), interpreted_transcoder)
+
+
+@settings(max_examples=1500, deadline=None)
+@given(seed=st.sampled_from(DECODE_SEEDS), edits=EDITS)
+def test_mutated_values_decode_or_end_in_the_codecs_own_error(
+    seed: bytes, edits: list[tuple[float, str, int]]
+) -> None:
+    fuzz_decode.run(_edited(seed, edits))
