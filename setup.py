@@ -12,6 +12,7 @@ from setuptools import Extension, setup
 
 COMPILED_MODULES = (
     "block_writer",
+    "bridge",
     "command_reader",
     "created_keys",
     "crc64",
