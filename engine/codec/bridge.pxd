@@ -10,6 +10,7 @@ cdef class ValueBridge:
     cdef public dict fell_away
     cpdef bint knows(self, int value_type, bint is_valkey) except -1
     cpdef object bridged(self, int value_type, bint is_valkey, bytes value)
+    cdef bint has_plain(self, str kind) except -1
     cdef int note_lost(self, str what) except -1
     cdef bytes collection(self, ValueItems items)
     cdef object hash_as(self, ValueItems items)

@@ -72,7 +72,16 @@ class ValueBridge:
         if items.kind not in PLAIN_TYPE:
             self.reason = "no older form is known"
             return None
+        if not self.has_plain(items.kind):
+            return None
         return (PLAIN_TYPE[items.kind], self.collection(items))
+
+    def has_plain(self, kind: str) -> cython.bint:
+        """Whether the target has the oldest form of this kind."""
+        if PLAIN_TYPE[kind] in self.redis_types:
+            return True
+        self.reason = f"the target has no {kind}"
+        return False
 
     def note_lost(self, what: str) -> cython.int:
         self.fell_away[what] = self.fell_away.get(what, 0) + 1
@@ -105,6 +114,8 @@ class ValueBridge:
                 break
             found += batch
         moments = [item[2] for item in found if item[2] >= 0]
+        if not moments and not self.has_plain("hash"):
+            return None
         if not moments:
             return (4, self.plain_hash(found))
         earliest = min(moments)

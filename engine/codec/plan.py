@@ -33,6 +33,8 @@ class SnapshotPlan:
         512 * MIB
     )  # proto-max-bulk-len's default: a larger payload cannot be sent
     check_values: bool = False  # walk the inside of every value as well
+    drops_field_ttls: bool = False  # a target without field TTLs gets such hashes without them
+    skips_refused: bool = False  # what the target cannot hold is left out and told, not an error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,3 +1,4 @@
+from engine.codec.bridge cimport ValueBridge
 from engine.codec.crc64 cimport crc64_short
 from engine.codec.key_recorder cimport KeyRecorder
 from engine.codec.out_buffer cimport OutBuffer
@@ -31,6 +32,14 @@ cdef class SnapshotTranscoder(RdbWalker):
     cdef public long long functions_read
     cdef public bint is_finished
     cdef public dict aux
+    cdef public ValueBridge bridge
+    cdef bint keeps_field_ttls
+    cdef bint skips_refused
+    cdef public list refused
+    cdef public long long bridged
+    cdef int written_type
+    cdef bytes last_hash  # the key before, if it is a hash that KeyDB may have written
+    cdef bytes last_member
     cdef KeyRecorder key_recorder
     cdef bint records_keys
     cdef public dict not_carried
@@ -48,9 +57,13 @@ cdef class SnapshotTranscoder(RdbWalker):
     cdef int put_set(self) except -1
     cdef int put_restore(self) except -1
     cdef check_inside(self)
-    cdef not_loadable(self)
+    cdef forget_attributes(self)
+    cdef bint bridge_value(self) except -1
+    cdef refuse(self, bytes key, what, why)
     cdef count(self, kind, number)
     cdef int take_opcode(self) except -1
     cdef take_aux(self, Py_ssize_t at)
     cdef take_243(self)
+    cdef take_member_expiry(self, bytes moment)
+    cdef bytes released_function(self, Py_ssize_t at)
     cdef put_function(self, bytes code)

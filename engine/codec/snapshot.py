@@ -2,7 +2,8 @@
 
 A value that the target can load goes as RESTORE with the bytes it has in the RDB (cluster.c, restoreCommand
 and createDumpPayload), whatever is in it; a plain string goes as SET. Nothing is decoded, so a hash of a
-thousand fields costs as much as a string of the same size.
+thousand fields costs as much as a string of the same size. What the target does not know goes in another form
+(bridge.py), or not at all.
 """
 
 try:
@@ -10,6 +11,7 @@ try:
 except ModuleNotFoundError:
     from engine.codec import cython_shim as cython
 if not cython.compiled:
+    from engine.codec.bridge import ValueBridge
     from engine.codec.crc64 import crc64_short
     from engine.codec.out_buffer import OutBuffer
     from engine.codec.rdb_walker import FINISHED, NEED_DATA, RdbWalker
@@ -43,6 +45,8 @@ class SnapshotTranscoder(RdbWalker):
     horizon_ms: expiries before this moment get the plan's margin. margined: keys that got one, themselves or
     in their fields. late_hashes: (db, key) of those with it in their fields; late_hashes_lost: how many more.
     recorder: a KeyRecorder for the keys written; None records nothing.
+    refused: (db, key, type, why) of what the target cannot hold and the plan leaves out; to be emptied by the caller.
+    bridged: keys written in another form than the source's.
     """
 
     def __init__(self, plan) -> None:
@@ -76,6 +80,14 @@ class SnapshotTranscoder(RdbWalker):
         if not cython.compiled:
             self.loadable = [0] * 256
         self.has_loadable = False
+        self.bridge = ValueBridge(plan.redis_types, plan.valkey_types, plan.drops_field_ttls)
+        self.keeps_field_ttls = 24 in plan.redis_types or 22 in plan.valkey_types
+        self.skips_refused = plan.skips_refused
+        self.refused = []
+        self.bridged = 0
+        self.written_type = 0
+        self.last_hash = None
+        self.last_member = None
         self.key_recorder = None
         self.records_keys = False
 
@@ -157,15 +169,22 @@ class SnapshotTranscoder(RdbWalker):
         if not self.has_loadable:
             self.fill_loadable()
         self.keys_read += 1
+        self.last_hash = None
         if self.is_empty and grammar.STREAM_TYPES[self.op] == 0:
             self.count(EMPTY_KEYS, 1)  # servers skip such keys on loading; a stream may be empty
         else:
             if self.checks_values:
                 self.check_inside()
-            if not self.loadable[self.op]:
-                raise self.not_loadable()
+            self.written_type = self.op
             if self.margin_ms > 0:
                 self.take_margin()
+            if not self.loadable[self.op] and not self.bridge_value():
+                self.forget_attributes()
+                return 0
+            if self.version == 9 and (self.op == 4 or self.op == 13):
+                self.last_hash = (
+                    self.key_text()
+                )  # KeyDB's, maybe: expiries of its members may follow
             if self.records_keys:
                 self.note_key()
             if self.block_replies == 0:
@@ -183,11 +202,48 @@ class SnapshotTranscoder(RdbWalker):
                 self.put_restore()
             self.block_replies += 1
             self.block_keys += 1
+        self.forget_attributes()
+        return 0
+
+    def forget_attributes(self):
         self.expire_at_ms = -1
         self.idle_seconds = -1
         self.frequency = -1
         self.key_metadata = None
-        return 0
+        self.shifted = None
+
+    def bridge_value(self):
+        """Bring the current value into a form the target loads. False: there is none, and the key is left out."""
+        if self.shifted is not None:
+            value = self.shifted
+        else:
+            value = bytes(self.window[self.value_start : self.pos])
+        try:
+            written = self.bridge.bridged(self.op, self.is_valkey, value)
+        except CorruptRdb as error:
+            raise self.corrupt(
+                f"key {self.key_text()!r}, {grammar.NAMES.get(self.op, self.op)}: {error.message}",
+                self.value_start + max(error.offset, 0),
+            ) from error
+        if written is None:
+            name = grammar.NAMES.get(self.op, f"type {self.op}")
+            self.refuse(self.key_text(), f"{name}, RDB type {self.op}", self.bridge.reason)
+            return False
+        self.written_type = written[0]
+        self.shifted = written[1]
+        self.bridged += 1
+        return True
+
+    def refuse(self, key, what, why):
+        """Leave it out and note it, or stop: as the plan says."""
+        if not self.skips_refused:
+            raise UnsupportedByTarget(
+                f"the target cannot hold {key!r} of database {self.db}: {what}: {why}",
+                detail=f"the target's own RDB version is {self.target_version}",
+                hint="use a target that knows it, remove it from the source, or leave such keys out with "
+                "--on-unsupported skip (field TTLs alone: --field-ttls drop)",
+            )
+        self.refused.append((self.db, key, what, why))
 
     def take_margin(self):
         """Put off the current key's expiries that lie before the horizon."""
@@ -196,7 +252,9 @@ class SnapshotTranscoder(RdbWalker):
         if self.expire_at_ms >= 0 and self.expire_at_ms < self.horizon_ms:
             self.expire_at_ms += self.margin_ms
             has_margin = True
-        if self.op == 22 or self.op == 24 or self.op == 25:
+        if self.keeps_field_ttls and (
+            self.op == 24 or self.op == 25 or (self.op == 22 and self.is_valkey)
+        ):
             self.shifted = self.value_with_later_fields()
             if self.shifted is not None:
                 has_margin = True
@@ -314,7 +372,7 @@ class SnapshotTranscoder(RdbWalker):
         start: cython.Py_ssize_t = out.pos
         if metadata_bytes:
             out.put_bytes(self.key_metadata)
-        out.put_byte(self.op)
+        out.put_byte(self.written_type)
         if self.shifted is None:
             out.put(self.ptr, self.value_start, value_bytes)
         else:
@@ -352,14 +410,6 @@ class SnapshotTranscoder(RdbWalker):
                 f"key {self.key_text()!r}, {grammar.NAMES.get(self.op, self.op)}: {error.message}",
                 self.value_start + max(error.offset, 0),
             ) from error
-
-    def not_loadable(self):
-        name = grammar.NAMES.get(self.op, f"type {self.op}")
-        return UnsupportedByTarget(
-            f"the target cannot load key {self.key_text()!r} of database {self.db}: {name}, RDB type {self.op}",
-            detail=f"the target's own RDB version is {self.target_version}",
-            hint="use a target that knows this type, or remove the key from the source",
-        )
 
     def count(self, kind, number):
         self.not_carried[kind] = self.not_carried.get(kind, 0) + number
@@ -399,10 +449,7 @@ class SnapshotTranscoder(RdbWalker):
         elif self.op == 245:
             self.put_function(self.text_at(at))
         elif self.op == 246:
-            raise UnsupportedByTarget(
-                "the snapshot holds a function of a 7.0 release candidate, which no released server loads",
-                hint="delete the function on the source or upgrade the source first",
-            )
+            self.put_function(self.released_function(at))
         elif self.op == 247:
             self.count(MODULE_AUX, 1)
         elif self.op == 243:
@@ -419,7 +466,9 @@ class SnapshotTranscoder(RdbWalker):
             self.out.put_bulk_bytes(value)
             self.block_replies += 1
         elif name == b"keydb-subexpire-key":
-            self.count(KEYDB_MEMBER_TTL, 1)
+            self.last_member = value
+        elif name == b"keydb-subexpire-when":
+            self.take_member_expiry(value)
         elif len(self.aux) < 64 or name in self.aux:
             self.aux[name] = value
 
@@ -435,12 +484,44 @@ class SnapshotTranscoder(RdbWalker):
         else:
             self.count(KEY_METADATA, 1)
 
+    def take_member_expiry(self, moment):
+        """KeyDB's expiry of a member of the key before: a field's goes to a target that has such a thing."""
+        member = self.last_member
+        self.last_member = None
+        if (
+            member is None
+            or self.last_hash is None
+            or not self.keeps_field_ttls
+            or not self.is_replace
+            or not moment.isdigit()
+        ):
+            self.count(KEYDB_MEMBER_TTL, 1)
+            return
+        if self.block_replies == 0:
+            self.put_select()
+        self.out.put_bytes(b"*6\r\n$10\r\nHPEXPIREAT\r\n")
+        self.out.put_bulk_bytes(self.last_hash)
+        self.out.put_bulk_bytes(moment)
+        self.out.put_bytes(b"$6\r\nFIELDS\r\n$1\r\n1\r\n")
+        self.out.put_bulk_bytes(member)
+        self.block_replies += 1
+
+    def released_function(self, at):
+        """A function of a 7.0 release candidate as released servers take it: the name stands in the code's first line."""
+        name = self.text_at(at)
+        engine = self.text_at(self.text_end)
+        at = self.read_length(self.text_end)
+        if self.number != 0:
+            self.text_at(at)
+            at = self.text_end
+        return b"#!%b name=%b\n%b" % (engine.lower(), name, self.text_at(at))
+
     def put_function(self, code):
         if not self.plan.functions:
-            raise UnsupportedByTarget(
-                f"the source has a function library the target cannot load: {code[:60]!r}",
-                hint="functions need a target of version 7.0 or newer",
+            self.refuse(
+                code[:60], "function library", "functions need a target of version 7.0 or newer"
             )
+            return
         self.functions_read += 1
         if self.block_replies == 0:
             self.put_select()

@@ -1,4 +1,5 @@
 from engine.codec.block import Block
+from engine.codec.bridge import ValueBridge
 from engine.codec.key_recorder import KeyRecorder
 from engine.codec.plan import SnapshotPlan
 
@@ -16,6 +17,9 @@ class SnapshotTranscoder:
     margined: int
     late_hashes: set[tuple[int, bytes]]
     late_hashes_lost: int
+    refused: list[tuple[int, bytes, str, str]]
+    bridged: int
+    bridge: ValueBridge
     def __init__(self, plan: SnapshotPlan) -> None: ...
     def feed(self, chunk: bytes) -> None: ...
     @property
