@@ -17,6 +17,7 @@ COMPILED_MODULES = (
     "created_keys",
     "crc64",
     "field_times",
+    "foreign_stream",
     "key_recorder",
     "key_set",
     "lzf",

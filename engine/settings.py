@@ -31,6 +31,20 @@ class ConflictPolicy(StrEnum):
     FAIL = "fail"
 
 
+class UnsupportedPolicy(StrEnum):
+    """What to do with a key or a command that the target cannot have in any form."""
+
+    STOP = "stop"
+    SKIP = "skip"  # leave it out, count it and list it in a report
+
+
+class FieldTtlPolicy(StrEnum):
+    """What to do with the expiries of hash fields where the target has no such thing."""
+
+    REFUSE = "refuse"  # the hash counts as one that the target cannot have
+    DROP = "drop"  # it goes without them
+
+
 class ResumeMode(StrEnum):
     """After a lost connection: go on by oneself, or stop for the operator."""
 
@@ -95,6 +109,8 @@ class TaskSettings:
     exit_when_synced: bool = False
     bandwidth_limit_bytes_per_second: int | None = None  # None: no limit
     on_conflict: ConflictPolicy = ConflictPolicy.REPLACE
+    on_unsupported: UnsupportedPolicy = UnsupportedPolicy.STOP
+    field_ttls: FieldTtlPolicy = FieldTtlPolicy.REFUSE
     resume_mode: ResumeMode = ResumeMode.AUTO
     delivery: DeliveryMode = DeliveryMode.EXACTLY_ONCE
     spool: SpoolSettings = field(default_factory=SpoolSettings)

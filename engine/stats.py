@@ -107,6 +107,8 @@ class LineStats:
     checkpoint_skipped_bytes: int = 0
     leftovers_removed: int = 0
     keys_fetched_again: int = 0
+    refused: int = 0  # keys and commands that the target cannot have, left out
+    bridged: int = 0  # keys and commands written in another form than the source's
     not_carried: dict[str, int] = field(default_factory=dict)
     apply_lag: LatencyHistogram = field(default_factory=LatencyHistogram)  # receipt to confirmation
     reply_latency: LatencyHistogram = field(default_factory=LatencyHistogram)  # of a block

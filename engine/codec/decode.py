@@ -75,15 +75,17 @@ def decode_payload(payload: bytes) -> LogicalValue:
         raise CorruptRdb("DUMP payload with a wrong checksum", offset=len(payload) - 8)
     body = payload[:-FOOTER_BYTES]
     is_valkey = version >= FIRST_VALKEY_VERSION
-    start = _metadata_end(body) if body[0] == KEY_META and not is_valkey else 0
+    start = metadata_end(body, is_valkey)
     if start >= len(body):
         raise CorruptRdb("DUMP payload without a value", offset=start)
     value_type, value = body[start], body[start + 1 :]
-    return decode_value(value_type, is_valkey, value[: _mvcc_start(value)])
+    return decode_value(value_type, is_valkey, value[: mvcc_start(value)])
 
 
-def _metadata_end(body: bytes) -> int:
-    """Where the type byte stands behind Redis 8.6's key metadata (keymeta.c, keyMetaOnDump)."""
+def metadata_end(body: bytes, is_valkey: bool) -> int:
+    """Where the type byte stands: behind Redis 8.6's key metadata, if there is any (keymeta.c, keyMetaOnDump)."""
+    if is_valkey or not body or body[0] != KEY_META:
+        return 0
     reader = ValueItems(7, False, body)
     reader.skip(1)
     for _ in range(reader.count(5)):
@@ -92,7 +94,7 @@ def _metadata_end(body: bytes) -> int:
     return reader.at
 
 
-def _mvcc_start(value: bytes) -> int:
+def mvcc_start(value: bytes) -> int:
     """Where a value ends that may have KeyDB's time stamp behind it."""
     start = value.rfind(MVCC_STAMP)
     if start < 0:

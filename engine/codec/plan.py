@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from engine.codec.command_support import CommandSupport
 from engine.settings import ConflictPolicy
 
 MIB = 1024 * 1024
@@ -47,6 +48,7 @@ class StreamPlan:
     absolute_expiry: relative times (SETEX, EXPIRE, SET … EX; sources before 7.0) are made absolute by the
     moment the bytes were received plus clock_offset_ms (the source's clock minus ours): like the moments in an
     RDB and those newer sources send, they are the source's.
+    support: what the target understands, where that may be less than the source sends; None: everything.
     serial, ledger, margin_since_ms: number of the newest write before the stream's, and what the checkpoint says
     beside the position (checkpoint.py).
     """
@@ -63,3 +65,5 @@ class StreamPlan:
     ledger: str = ""
     margin_since_ms: int = 0
     block_bytes: int = 128 * 1024
+    support: CommandSupport | None = None
+    skips_refused: bool = False  # as SnapshotPlan

@@ -35,10 +35,12 @@ from engine.settings import (
     MIB,
     ConflictPolicy,
     DeliveryMode,
+    FieldTtlPolicy,
     Method,
     ResumeMode,
     SpoolSettings,
     TaskSettings,
+    UnsupportedPolicy,
 )
 
 ENV_PREFIX = "REDIS_FERRY_"
@@ -95,6 +97,8 @@ class SyncValues(BaseSettings):
     exit_when_synced: _Switch = False
     bandwidth_limit_mb: Annotated[_Integer, Field(ge=1, le=10240)] | None = None
     on_conflict: ConflictPolicy = ConflictPolicy.REPLACE
+    on_unsupported: UnsupportedPolicy = UnsupportedPolicy.STOP
+    field_ttls: FieldTtlPolicy = FieldTtlPolicy.REFUSE
     resume_mode: ResumeMode = ResumeMode.AUTO
     task_id: Annotated[str, Field(pattern=f"^{TASK_ID}$")] | None = None
     delivery: DeliveryMode = DeliveryMode.EXACTLY_ONCE
@@ -134,6 +138,8 @@ _ALLOWED = {
     "exit_when_synced": "true or false",
     "bandwidth_limit_mb": "an integer from 1 to 10240 (1 MB is 1,048,576 bytes)",
     "on_conflict": "replace, skip or fail",
+    "on_unsupported": "stop or skip",
+    "field_ttls": "refuse or drop",
     "resume_mode": "auto or manual",
     "task_id": "1 to 64 letters, digits, dots, underscores or hyphens, the first a letter, digit or underscore",
     "spool_memory_mb": "an integer from 8 to 65536",
@@ -187,6 +193,8 @@ def read_options(flags: Mapping[str, Any], environment: Mapping[str, str]) -> Sy
         exit_when_synced=values.exit_when_synced,
         bandwidth_limit_bytes_per_second=None if limit_mb is None else limit_mb * MIB,
         on_conflict=values.on_conflict,
+        on_unsupported=values.on_unsupported,
+        field_ttls=values.field_ttls,
         resume_mode=values.resume_mode,
         delivery=values.delivery,
         spool=SpoolSettings(

@@ -50,6 +50,24 @@ OnConflict = Annotated[
         help="What to do with a key of the snapshot that the target already has. Default: replace.",
     ),
 ]
+OnUnsupported = Annotated[
+    str | None,
+    typer.Option(
+        metavar="stop|skip",
+        rich_help_panel=WHAT,
+        help="What to do with a key or a command that the target cannot have in any form; skip leaves it out and "
+        "lists it in refused-keys.jsonl. Default: stop.",
+    ),
+]
+FieldTtls = Annotated[
+    str | None,
+    typer.Option(
+        metavar="refuse|drop",
+        rich_help_panel=WHAT,
+        help="What to do with hash fields that expire where the target has no such thing: the hash counts as one it "
+        "cannot have, or goes without these TTLs. Default: refuse.",
+    ),
+]
 ResumeMode = Annotated[
     str | None,
     typer.Option(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from engine.endpoint import Endpoint
 from engine.errors import EngineError
 from engine.preflight.permissions import Answer, Denial
-from engine.settings import ConflictPolicy, Method
+from engine.settings import ConflictPolicy, FieldTtlPolicy, Method
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +144,7 @@ class Plan:
     task_id: str
     method: Method = Method.INCREMENTAL
     on_conflict: ConflictPolicy = ConflictPolicy.REPLACE
+    field_ttls: FieldTtlPolicy = FieldTtlPolicy.REFUSE
     limit_bytes_per_second: int | None = None
     spool_memory_bytes: int = 0
 

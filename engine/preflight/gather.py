@@ -34,6 +34,7 @@ async def gather_facts(settings: TaskSettings, *, sample_seconds: float) -> Fact
         task_id=settings.task_id,
         method=settings.method,
         on_conflict=settings.on_conflict,
+        field_ttls=settings.field_ttls,
         limit_bytes_per_second=settings.bandwidth_limit_bytes_per_second,
         spool_memory_bytes=spool.memory_bytes,
     )

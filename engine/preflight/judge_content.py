@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from engine.preflight.facts import Facts, FoundCheckpoint
 from engine.preflight.findings import Finding, Report, redis_cli
-from engine.preflight.rdb_versions import rdb_version_of, types_that_lack
+from engine.preflight.rdb_versions import may_have_field_ttls, rdb_version_of
 from engine.quantities import duration
-from engine.settings import ConflictPolicy, Method
+from engine.settings import ConflictPolicy, FieldTtlPolicy, Method
 
 CLOCK_DIFFERENCE_MS = 1000
 # Servers list these among their modules, but they are part of them and bring no types.
@@ -32,21 +32,26 @@ def _types(report: Report, facts: Facts) -> None:
     sends = rdb_version_of(source.product, source.version)
     if sends is None or target.rdb_version is None:
         return
-    lacks = types_that_lack(
-        sends,
-        redis_types=target.redis_types,
-        valkey_types=target.valkey_types,
-        target_rdb_version=target.rdb_version,
+    lacks = may_have_field_ttls(source.product, source.version) and not (
+        target.redis_types & {24, 25} or 22 in target.valkey_types
     )
-    if lacks:
+    if not lacks:
+        report.ok(
+            "value-types", "the target has every core type of the source, in this or another form"
+        )
+    elif facts.plan.field_ttls is FieldTtlPolicy.DROP:
         report.warning(
             "value-types",
-            f"{target.version_text} cannot load some that {source.version_text} may hold: {', '.join(lacks)}; "
-            "the first such value stops the migration",
-            "use a newer target of the source's family",
+            f"{target.version_text} has no TTLs of hash fields: where {source.version_text} has such, they are dropped",
+            "use a newer target if they matter",
         )
     else:
-        report.ok("value-types", "the target loads every core type of the source")
+        report.warning(
+            "value-types",
+            f"{target.version_text} has no TTLs of hash fields: the first hash of {source.version_text} that has "
+            "such stops the migration",
+            "use a newer target, or go on without these TTLs: --field-ttls drop",
+        )
 
 
 def _databases(report: Report, facts: Facts) -> None:

@@ -23,13 +23,7 @@ _WRITES: tuple[tuple[str, Version, int], ...] = (
     ("redis", (0, 0, 0), 1),
 )
 
-_FIELD_TTLS = "hashes with field TTLs"
-_NEW_REDIS_TYPES = {24: _FIELD_TTLS, 25: _FIELD_TTLS, 26: "streams"}
-_NEW_VALKEY_TYPES = {22: _FIELD_TTLS}
-_SINCE_VERSION = {
-    10: "packed hashes, sorted sets and lists",
-    11: "packed sets and streams",
-}
+_FIELD_TTLS_SINCE: dict[str, Version] = {"redis": (7, 4, 0), "valkey": (9, 0, 0)}
 
 
 def rdb_version_of(product: str, version: Version) -> int | None:
@@ -40,32 +34,7 @@ def rdb_version_of(product: str, version: Version) -> int | None:
     return None
 
 
-def types_that_lack(
-    source_rdb_version: int,
-    *,
-    redis_types: frozenset[int],
-    valkey_types: frozenset[int],
-    target_rdb_version: int,
-) -> tuple[str, ...]:
-    """What the source may hold and the target cannot load, in words; empty if it can take everything.
-
-    redis_types, valkey_types: value types the target loads, by the family of the source.
-    """
-    lacks: list[str] = []
-    if source_rdb_version >= 80:
-        lacks += [text for number, text in _NEW_VALKEY_TYPES.items() if number not in valkey_types]
-        known = max(source_rdb_version, 11)
-    else:
-        # 26 comes with RDB 13, 24 and 25 with 12.
-        new = [
-            number
-            for number in _NEW_REDIS_TYPES
-            if source_rdb_version >= (13 if number == 26 else 12)
-        ]
-        lacks += [_NEW_REDIS_TYPES[number] for number in new if number not in redis_types]
-        known = source_rdb_version
-    if target_rdb_version < 80:
-        lacks += [
-            text for since, text in _SINCE_VERSION.items() if target_rdb_version < since <= known
-        ]
-    return tuple(dict.fromkeys(lacks))
+def may_have_field_ttls(product: str, version: Version) -> bool:
+    """Whether hashes of such a server may have fields that expire."""
+    since = _FIELD_TTLS_SINCE.get(product)
+    return since is not None and version >= since

@@ -20,8 +20,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from engine.codec.bridge import ValueBridge
 from engine.codec.command_text import encode
-from engine.codec.crc64 import crc64
+from engine.codec.payload import payload_for
 from engine.control_client import LOST, control_client, raise_if_cancelled, reply_text
 from engine.endpoint import Endpoint
 from engine.errors import SourceNotReady
@@ -33,7 +34,6 @@ log = structlog.get_logger("engine.replay")
 # Few, so that the answers of one request lie within a millisecond where the source tells no moments.
 KEYS_AT_ONCE = 500
 WHOLES_AT_ONCE = 20
-FOOTER_BYTES = 10  # of a DUMP payload: RDB version, CRC64
 # At the start, or inside redis-py's words about a command of a pipeline.
 _NOT_NOW = re.compile(r"(?:^|['\" ])(LOADING|BUSY|MASTERDOWN|NOMASTERLINK|TRYAGAIN)\b")
 
@@ -51,7 +51,7 @@ class Settlement:
 
     tells_moments: the source has PEXPIRETIME (7.0). removes_missing: a key that it does not have is to be removed; not
     from the answers of a replica, which calls a key expired that its primary may still renew. target_rdb_version: of the
-    payloads sent to the target. replid: names the history that is being replayed, empty where that is not known.
+    payloads sent to the target; values: brings them into a form it knows. replid: names the history that is being replayed, empty where that is not known.
     corrected: keys that were given their time. refused: why the source does not tell, empty if it does.
     """
 
@@ -64,12 +64,16 @@ class Settlement:
         removes_missing: bool,
         target_rdb_version: int,
         replid: Callable[[], str],
+        values: ValueBridge,
+        takes_key_metadata: bool,
     ) -> None:
         self._client = control_client(source, timeout_seconds=settings.connect_timeout_seconds)
         self._tells_moments = tells_moments
         self._removes_missing = removes_missing
         self._target_rdb_version = target_rdb_version
         self._replid = replid
+        self._values = values
+        self._takes_key_metadata = takes_key_metadata
         self.corrected = 0
         self.refused = ""
 
@@ -119,10 +123,12 @@ class Settlement:
                 # The source's DEL of an expired one may still be to come.
                 commands += [encode("SELECT", db), encode("DEL", name)]
         for (db, name), left, payload in zip(wholes, times[len(keys) :], payloads, strict=True):
-            if payload is not None:
+            fit = None if payload is None else self._fit(payload)
+            if fit is not None:
                 expires = 0 if left < 0 else now_ms + left
-                commands += [encode("SELECT", db), self._restore(name, expires, payload)]
-            elif removes_missing:
+                restore = encode("RESTORE", name, expires, fit, "REPLACE", "ABSTTL")
+                commands += [encode("SELECT", db), restore]
+            elif payload is None and removes_missing:
                 commands += [encode("SELECT", db), encode("DEL", name)]
         self.corrected += len(commands) // 2
         return Correction(int(info["master_repl_offset"]), [*commands, encode("SELECT", 0)])
@@ -156,10 +162,14 @@ class Settlement:
         raise_if_cancelled()
         return list(found)
 
-    def _restore(self, name: bytes, expire_at_ms: int, payload: Any) -> bytes:
-        body = bytes(payload[:-FOOTER_BYTES]) + self._target_rdb_version.to_bytes(2, "little")
-        footed = body + crc64(body).to_bytes(8, "little")
-        return encode("RESTORE", name, expire_at_ms, footed, "REPLACE", "ABSTTL")
+    def _fit(self, payload: Any) -> bytes | None:
+        """The payload as the target takes it; None if it cannot have the value, which was refused before."""
+        return payload_for(
+            bytes(payload),
+            self._values,
+            rdb_version=self._target_rdb_version,
+            takes_key_metadata=self._takes_key_metadata,
+        )
 
     async def close(self) -> None:
         """Close the control connection."""

@@ -15,6 +15,7 @@ from engine.codec.snapshot import SnapshotTranscoder
 from engine.errors import CorruptRdb, EngineError
 from engine.replay.delivery import Delivery
 from engine.replay.margin import horizon_ms
+from engine.replay.refused_keys import RefusedKeys
 from engine.spool.chunk import Chunk, Section
 from engine.spool.spool import Spool
 from engine.stats import LineStats
@@ -45,9 +46,12 @@ class SnapshotPhase:
         target_run_id: str,
         is_stopping: Callable[[], bool],
         recorder: KeyRecorder | None,
+        refused_keys: RefusedKeys,
     ) -> None:
         self._spool = spool
         self._stats = stats
+        self._refused_keys = refused_keys
+        self._skips_refused = plan.skips_refused
         self._is_stopping = is_stopping
         self._generation = generation
         self._to_send_again: deque[Block] = deque()
@@ -76,7 +80,15 @@ class SnapshotPhase:
             self._current = None
             raise
 
+    def _note_unloadable(self, db: int, command: list[bytes]) -> None:
+        key = command[1] if len(command) > 1 else b""
+        self._refused_keys.add(
+            [(db, key, "value", "the target cannot load it: it may lack a module")]
+        )
+
     async def _run(self, delivery: Delivery) -> SnapshotEnd:
+        if self._skips_refused:
+            delivery.link.on_unloadable = self._note_unloadable
         while self._to_send_again:
             block = self._to_send_again[0]
             block.skipped = 0
@@ -108,7 +120,8 @@ class SnapshotPhase:
                 offset=transcoder.bytes_read,
             )
         await delivery.drain()
-        stats.not_carried = dict(transcoder.not_carried)
+        stats.not_carried = {**transcoder.not_carried, **transcoder.bridge.fell_away}
+        self._refused_keys.tell()
         return SnapshotEnd.APPLIED
 
     def _take(self, chunk: Chunk) -> None:
@@ -123,3 +136,5 @@ class SnapshotPhase:
             self._current = block
             await delivery.send(block, received_seconds)
             self._current = None
+        self._refused_keys.add(self.transcoder.refused)
+        self._stats.bridged = self.transcoder.bridged

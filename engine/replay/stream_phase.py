@@ -9,12 +9,14 @@ from enum import Enum, auto
 
 from engine.background import end_tasks
 from engine.codec.block import Block
+from engine.codec.foreign_stream import ForeignStreamTranscoder
 from engine.codec.key_recorder import KeyRecorder
 from engine.codec.plan import StreamPlan
 from engine.codec.stream import StreamTranscoder
 from engine.position import Position
 from engine.replay.margin import LAG_SECONDS, MARGIN_MS, horizon_ms
 from engine.replay.owed import Key
+from engine.replay.refused_keys import RefusedKeys
 from engine.replay.renewals import keys_in_doubt, swapped
 from engine.replay.settling import Settling
 from engine.replay.target_session import TargetSession
@@ -42,7 +44,7 @@ class StreamPhase:
     has_margin: whether expiries are put off while the target is behind.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - keyword-only facts
         self,
         spool: Spool,
         session: TargetSession,
@@ -53,6 +55,7 @@ class StreamPhase:
         has_margin: bool,
         settling: Callable[[StreamTranscoder], Settling],
         recorder: KeyRecorder | None,
+        refused_keys: RefusedKeys,
     ) -> None:
         self._spool = spool
         self._session = session
@@ -62,7 +65,10 @@ class StreamPhase:
         self._is_done = is_done
         self._is_late = is_late
         self._has_margin = has_margin
-        self.transcoder = StreamTranscoder(plan)
+        self._foreign = None if plan.support is None else ForeignStreamTranscoder(plan)
+        self.transcoder = self._foreign or StreamTranscoder(plan)
+        self._bridged_before = refused_keys.bridged
+        self._refused_keys = refused_keys
         self.transcoder.recorder = recorder
         self._settling = settling(self.transcoder)
         self._is_exact = False  # something in the open block has no margin
@@ -142,7 +148,13 @@ class StreamPhase:
                 self._settling.note_exact()
         transcoder.feed(chunk.data, chunk.received_ms, chunk.is_late)
         await self._send_full_blocks(chunk.received_seconds)
+        self._note_foreign()
         return True
+
+    def _note_foreign(self) -> None:
+        if self._foreign is not None:
+            self._refused_keys.note_bridged(self._bridged_before + self._foreign.bridged)
+            self._refused_keys.add(self._foreign.refused)
 
     async def _send(self, block: Block, received_seconds: float) -> None:
         self._session.serial = self.transcoder.serial

@@ -16,12 +16,20 @@ from engine.replay.brought import Brought
 from engine.replay.margin import MARGIN_MS
 from engine.replay.margined_keys import MarginedKeys
 from engine.replay.owed import OwedExpiries, OwedFile
+from engine.replay.refused_keys import RefusedKeys
 from engine.replay.settlement import Settlement
 from engine.replay.settling import Settling
 from engine.replay.snapshot_phase import SnapshotEnd, SnapshotPhase
 from engine.replay.stream_phase import StreamEnd, StreamPhase
 from engine.replay.target_session import TargetSession
-from engine.settings import ConflictPolicy, Method, TaskSettings
+from engine.replay.target_support import command_support, value_bridge
+from engine.settings import (
+    ConflictPolicy,
+    FieldTtlPolicy,
+    Method,
+    TaskSettings,
+    UnsupportedPolicy,
+)
 from engine.source.handshake import FullResync, Verdict
 from engine.source.intake import Intake
 from engine.spool.spool import Spool
@@ -60,6 +68,7 @@ class Phases:
         self._position = Position("", 0)
         self._db = 0
         self._stream: StreamPhase | None = None
+        self._refused_keys = RefusedKeys(settings.spool.directory, stats)
         self._owed_file = OwedFile(settings.spool.directory)
         self._owed = self._owed_file.load()
         self._margin_since_ms = 0
@@ -173,6 +182,8 @@ class Phases:
             removes_missing=not self._intake.facts.is_replica,
             replid=self._source_replid,
             target_rdb_version=session.capabilities.rdb_version,
+            values=value_bridge(session.capabilities, self._settings),
+            takes_key_metadata=session.capabilities.key_metadata,
         )
 
     def _source_replid(self) -> str:
@@ -200,6 +211,7 @@ class Phases:
                 and await self._check_settlement(session)
             )
             stats.begin_snapshot(position.offset)
+            self._refused_keys.begin()
             await self._brought.before_snapshot(session)
             # From the first key on the old checkpoint would be a lie.
             await session.write_checkpoint(session.snapshot_fields(position.replid), anew=True)
@@ -214,6 +226,7 @@ class Phases:
                 target_run_id=session.capabilities.run_id,
                 is_stopping=self._is_stopping,
                 recorder=self._brought.recorder,
+                refused_keys=self._refused_keys,
             )
         phase = self._snapshot
         end = await phase.run(session.delivery)
@@ -252,6 +265,8 @@ class Phases:
             key_metadata=capabilities.key_metadata,
             margin_ms=margin_ms,
             block_bytes=self._settings.target_link.block_bytes,
+            drops_field_ttls=self._settings.field_ttls is FieldTtlPolicy.DROP,
+            skips_refused=self._settings.on_unsupported is UnsupportedPolicy.SKIP,
         )
 
     async def _follow_stream(
@@ -279,6 +294,7 @@ class Phases:
             has_margin=has_margin,
             settling=lambda transcoder: self._settling(session, transcoder),
             recorder=self._brought.recorder,
+            refused_keys=self._refused_keys,
         )
         try:
             end = await stream.run()
@@ -301,6 +317,10 @@ class Phases:
             absolute_expiry=session.capabilities.absolute_set,
             clock_offset_ms=self._intake.facts.clock_offset_ms,
             block_bytes=self._settings.target_link.block_bytes,
+            support=command_support(
+                session.capabilities, self._settings, source_version=self._intake.facts.version
+            ),
+            skips_refused=self._settings.on_unsupported is UnsupportedPolicy.SKIP,
         )
 
     def _settling(self, session: TargetSession, transcoder: StreamTranscoder) -> Settling:

@@ -50,6 +50,8 @@ class TaskStatus:
     spool_spilled_bytes: int = 0  # written to files by this run
     spool_recovered_bytes: int = 0  # found in files of an earlier run
     checkpoint_skipped_bytes: int = 0  # held in the spool and already on the target
+    refused: int = 0  # keys and commands that the target cannot have in any form, left out
+    bridged: int = 0  # keys and commands written in another form than the source's
     leftovers_removed: int = 0  # keys removed from the target because the source no longer had them
     keys_fetched_again: int = 0  # as a whole, because they may have expired on the target too early
     expiries_owed: bool = (

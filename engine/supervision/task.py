@@ -130,6 +130,8 @@ class Task:
             spool_spilled_bytes=stats.spool_spilled_bytes,
             spool_recovered_bytes=stats.spool_recovered_bytes,
             checkpoint_skipped_bytes=stats.checkpoint_skipped_bytes,
+            refused=stats.refused,
+            bridged=stats.bridged,
             leftovers_removed=stats.leftovers_removed,
             keys_fetched_again=stats.keys_fetched_again,
             expiries_owed=line is not None and line.is_owing,

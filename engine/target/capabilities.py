@@ -41,6 +41,7 @@ from engine.settings import TargetSettings
 from engine.target.replies import auth_error, not_ready
 
 PROBE_PREFIX = "redis-ferry:probe:"
+COMMAND_LIST_SINCE = (7, 0)
 
 # Types that come with an RDB version and are in every fork with that version (rdb.h).
 _TYPES_BY_VERSION: tuple[tuple[int, tuple[int, ...]], ...] = (
@@ -83,6 +84,8 @@ class Capabilities:
     functions: bool
     key_metadata: bool
     absolute_set: bool  # SET … PXAT and GETEX (6.2)
+    level: tuple[int, int]  # the version of Redis it is compatible with
+    commands: frozenset[bytes]  # in upper case; empty where it may not be asked (COMMAND)
     clock_offset_ms: int
     key_count: int
     replid: str  # of its own replication history
@@ -177,6 +180,8 @@ async def _probe(client: Redis, endpoint: Endpoint) -> Capabilities:
         functions=rdb_version >= 10,
         key_metadata=26 in redis_types,
         absolute_set=level >= (6, 2),
+        level=level,
+        commands=await _ask_commands(client, level),
         clock_offset_ms=clock_offset_ms,
         replid=str(info.get("master_replid", "")),
         run_id=str(info.get("run_id", "")),
@@ -187,6 +192,17 @@ async def _probe(client: Redis, endpoint: Endpoint) -> Capabilities:
             if name.startswith("db") and name[2:].isdigit()
         ),
     )
+
+
+async def _ask_commands(client: Redis, level: tuple[int, int]) -> frozenset[bytes]:
+    try:
+        if level >= COMMAND_LIST_SINCE:
+            names = await client.execute_command("COMMAND LIST")  # type: ignore[no-untyped-call]
+            return frozenset(bytes(name).upper() for name in names)
+        table = await client.command()
+    except ResponseError:  # NoPermissionError as well, and where the command is renamed
+        return frozenset()
+    return frozenset(str(name).upper().encode() for name in table)
 
 
 async def _probe_rdb_version(client: Redis) -> int:

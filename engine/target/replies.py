@@ -97,6 +97,11 @@ def is_about_missing_key(block: Block, text: str) -> bool:
     return block.offset >= 0 and ("o such key" in text or "requires the key to exist" in text)
 
 
+def is_unloadable(block: Block, text: str) -> bool:
+    """Whether a value of the snapshot is one that the target cannot load: of a module, for example."""
+    return block.offset < 0 and "Bad data format" in text
+
+
 def place_of(block: Block, reply: int, element: int) -> tuple[int, list[bytes]]:
     """The database that a command of `block` ran in, and its arguments."""
     db = 0

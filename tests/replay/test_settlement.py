@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from engine.codec.bridge import ValueBridge
 from engine.codec.command_text import encode
 from engine.demo.servers import RunningServer
 from engine.demo.wire import Wire, pack
@@ -58,6 +59,8 @@ async def settlement(
         removes_missing=removes_missing,
         replid=lambda: replid,
         target_rdb_version=capabilities.rdb_version,
+        values=ValueBridge(capabilities.redis_types, capabilities.valkey_types, False),
+        takes_key_metadata=capabilities.key_metadata,
     )
     try:
         yield made

@@ -1,0 +1,16 @@
+from engine.codec.command_reader cimport KEPT_ARGUMENTS
+from engine.codec.stream cimport StreamTranscoder
+
+cdef class ForeignStreamTranscoder(StreamTranscoder):
+    cdef object support
+    cdef bint skips_refused
+    cdef frozenset looked_at
+    cdef frozenset known_commands
+    cdef public long long bridged
+    cdef public list refused
+    cdef bint takes_moments
+    cdef bint is_foreign(self) noexcept
+    cdef bint has_condition(self) noexcept
+    cdef bint take_foreign(self) except -1
+    cdef refuse(self, list words, why)
+    cdef with_margin(self, list command)

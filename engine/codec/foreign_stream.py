@@ -1,0 +1,111 @@
+"""The stream for a target that may understand less than the source sends: see command_bridge for what follows."""
+
+try:
+    import cython
+except ModuleNotFoundError:
+    from engine.codec import cython_shim as cython
+if not cython.compiled:
+    from engine.codec.command_reader import KEPT_ARGUMENTS
+    from engine.codec.stream import StreamTranscoder
+
+from engine.codec.command_bridge import bridge_command, names_to_look_at
+from engine.codec.command_support import MOMENTS_SINCE, CannotBridge
+from engine.codec.command_text import command_at
+from engine.errors import UnsupportedByTarget
+
+
+@cython.cclass
+class ForeignStreamTranscoder(StreamTranscoder):
+    """As StreamTranscoder, for a plan with `support`.
+
+    bridged: commands put in the target's words. refused: (db, key, command, why) of those that the target cannot have
+    and the plan leaves out; to be emptied by the caller.
+    """
+
+    def __init__(self, plan) -> None:
+        StreamTranscoder.__init__(self, plan)
+        self.support = plan.support
+        self.skips_refused = plan.skips_refused
+        self.looked_at = names_to_look_at(plan.support)
+        self.known_commands = plan.support.commands
+        self.takes_moments = plan.support.level >= MOMENTS_SINCE
+        self.bridged = 0
+        self.refused = []
+
+    def is_special(self):
+        return StreamTranscoder.is_special(self) or self.is_foreign()
+
+    def is_foreign(self):
+        """Whether the target may lack the command at hand, or a part of it."""
+        name = self.argument(0).upper()
+        if name not in self.known_commands:
+            return True
+        if name not in self.looked_at:
+            return False
+        # The two that come by the thousand: a look at their options, before they are taken apart.
+        if name == b"SET":
+            return self.arguments_done > 3 and (not self.takes_moments or self.has_condition())
+        if name == b"XADD" and self.arguments_done > 2:
+            return not 48 <= self.ptr[self.argument_start[2]] <= 57
+        return True
+
+    def has_condition(self):
+        """Whether an option of a SET begins with I, as IFEQ and its kin do."""
+        i: cython.Py_ssize_t
+        for i in range(3, min(self.arguments_done, KEPT_ARGUMENTS)):
+            if self.argument_bytes[i] > 0 and (self.ptr[self.argument_start[i]] & 0xDF) == 73:
+                return True
+        return False
+
+    def take_special(self):
+        if self.arguments_done > 0 and self.is_foreign() and self.take_foreign():
+            return
+        StreamTranscoder.take_special(self)
+
+    def take_foreign(self):
+        """Write the command in the target's words. False: it takes it as it is."""
+        words = command_at(bytes(self.window[self.command : self.pos]), 0)
+        if not words:
+            return False
+        try:
+            written = bridge_command(words, self.support)
+        except CannotBridge as error:
+            self.refuse(words, str(error))
+            return True
+        if written == [words]:
+            return False
+        self.bridged += 1
+        for command in written:
+            self.put_command(self.with_margin(command))
+        self.block_commands += 1
+        return True
+
+    def refuse(self, words, why):
+        """Leave the command out and note it, or stop: as the plan says."""
+        name = words[0].decode("ascii", "replace").upper()
+        key = words[1] if len(words) > 1 else b""
+        if not self.skips_refused:
+            raise UnsupportedByTarget(
+                f"the target cannot have {name} on key {key!r} at offset {self.offset}: {why}",
+                hint="use a target that knows it, or leave such commands out with --on-unsupported skip",
+            )
+        self.refused.append((self.db, key, name, why))
+
+    def with_margin(self, command):
+        """A bridged command; while the target is behind, its moment with the margin, as take_expiry does."""
+        at = 0
+        if command[0] == b"SET" and len(command) > 4 and command[3].upper() == b"PXAT":
+            at = 4
+        elif command[0] == b"PEXPIREAT" or command[0] == b"HPEXPIREAT":
+            at = 2
+        if at == 0 or self.margin_ms == 0:
+            return command
+        self.has_margin = False
+        moment = self.later_moment(command[at], False)
+        if moment is None:
+            return command
+        if command[0] == b"HPEXPIREAT":
+            self.note_late_hash(self.db, command[1])
+        else:
+            self.note_late_key(self.db, command[1])
+        return [*command[:at], moment, *command[at + 1 :]]

@@ -1,0 +1,76 @@
+"""What the target cannot have: counted, and listed in a file of the task's folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import structlog
+
+from engine.stats import LineStats
+
+log = structlog.get_logger("engine.replay")
+
+REPORT_NAME = "refused-keys.jsonl"
+SHOWN = 20  # in the log; the file has them all
+
+Refusal = tuple[int, bytes, str, str]  # database, key, type or command, why
+
+
+class RefusedKeys:
+    """The report of one line. directory: None: only the log and the count."""
+
+    def __init__(self, directory: Path | None, stats: LineStats) -> None:
+        self._path = None if directory is None else directory / REPORT_NAME
+        self._stats = stats
+
+    def begin(self) -> None:
+        """Another snapshot begins: what an earlier one had to leave out is told anew."""
+        self._stats.refused = 0
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+
+    def add(self, refusals: list[Refusal]) -> None:
+        """Note these and empty the list.
+
+        The file has a JSON object a line: db, key (what is no UTF-8 stands escaped in it), what, why.
+        """
+        if not refusals:
+            return
+        for db, key, what, why in refusals[: max(0, SHOWN - self._stats.refused)]:
+            log.warning("key.refused", db=db, key=key[:80], what=what, why=why)
+        self._stats.refused += len(refusals)
+        if self._path is not None:
+            self._write(self._path, refusals)
+        refusals.clear()
+
+    @staticmethod
+    def _write(path: Path, refusals: Iterable[Refusal]) -> None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("a", encoding="utf-8") as file:
+                for db, key, what, why in refusals:
+                    name = key.decode("utf-8", "backslashreplace")
+                    line = {"db": db, "key": name, "what": what, "why": why}
+                    file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        except OSError as error:
+            log.warning("refused_keys.not_written", path=str(path), error=str(error))
+
+    def note_bridged(self, count: int) -> None:
+        """So many keys and commands have been written in another form than the source's."""
+        self._stats.bridged = count
+
+    @property
+    def bridged(self) -> int:
+        """What `note_bridged` said last."""
+        return self._stats.bridged
+
+    def tell(self) -> None:
+        """Say at the end how many there were and where they are listed."""
+        if self._stats.refused:
+            log.warning(
+                "keys.refused",
+                count=self._stats.refused,
+                listed_in="the log" if self._path is None else str(self._path),
+            )

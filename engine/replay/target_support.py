@@ -1,0 +1,45 @@
+"""What a target understands, put together for the codec from what it was found to be. Pure."""
+
+from __future__ import annotations
+
+from engine.codec.bridge import ValueBridge
+from engine.codec.command_support import CommandSupport
+from engine.settings import FieldTtlPolicy, TaskSettings
+from engine.target.capabilities import Capabilities
+
+CONDITIONS_SINCE = {"redis": (8, 4, 0), "valkey": (8, 1, 0)}  # SET … IFEQ
+
+
+def value_bridge(capabilities: Capabilities, settings: TaskSettings) -> ValueBridge:
+    """How values get into a form that the target loads."""
+    return ValueBridge(
+        capabilities.redis_types,
+        capabilities.valkey_types,
+        settings.field_ttls is FieldTtlPolicy.DROP,
+    )
+
+
+def command_support(
+    capabilities: Capabilities, settings: TaskSettings, *, source_version: str
+) -> CommandSupport | None:
+    """What the stream must be measured against; None when source and target are the same, or it cannot be known."""
+    own_version = ".".join(map(str, capabilities.version))
+    if not capabilities.commands or source_version == own_version:
+        return None
+    return CommandSupport(
+        commands=capabilities.commands,
+        level=capabilities.level,
+        values=value_bridge(capabilities, settings),
+        rdb_version=capabilities.rdb_version,
+        takes_key_metadata=capabilities.key_metadata,
+        takes_conditions=capabilities.version
+        >= CONDITIONS_SINCE.get(capabilities.server, (999, 0, 0)),
+        version=capabilities.version,
+        source_version=_numbers(source_version),
+        drops_field_ttls=settings.field_ttls is FieldTtlPolicy.DROP,
+    )
+
+
+def _numbers(version: str) -> tuple[int, int, int]:
+    numbers = [int(it) for it in version.split(".") if it.isdigit()] + [0, 0, 0]
+    return numbers[0], numbers[1], numbers[2]
