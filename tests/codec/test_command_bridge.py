@@ -55,7 +55,6 @@ SETUP: list[list[Any]] = [
 # (the command, what the target understands)
 EXACT = [
     (b"SET s w PXAT " + FAR, OLD),
-    (b"SET s w KEEPTTL", OLD),
     (b"SET s w XX EXAT 4102444800", OLD),
     (b"GETEX t PERSIST", OLD),
     (b"GETEX s PXAT " + FAR, OLD),
