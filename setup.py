@@ -16,6 +16,7 @@ COMPILED_MODULES = (
     "command_reader",
     "created_keys",
     "crc64",
+    "dump_scan",
     "field_times",
     "foreign_stream",
     "key_recorder",

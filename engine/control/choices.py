@@ -35,3 +35,14 @@ class OutputFormat(StrEnum):
 
     TEXT = "text"
     JSON = "json"
+
+
+class InspectFormat(StrEnum):
+    """What `inspect` prints: our report for people or as JSON, or one of rdbtools' formats."""
+
+    TABLE = "table"
+    STATS = "stats"
+    JSON = "json"
+    MEMORY = "memory"
+    PROTOCOL = "protocol"
+    DIFF = "diff"

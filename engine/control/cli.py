@@ -15,6 +15,7 @@ from engine.control import help_texts, parameters
 from engine.control.choices import LogFormat, OutputFormat, ProgressMode
 from engine.control.exit_status import DONE, INTERRUPTED, USAGE, exit_status
 from engine.control.failure import print_failure, write_stderr
+from engine.control.inspect_cli import inspect
 from engine.control.plain_help import leave_types_out
 from engine.control.serve_cli import serve
 from engine.control.task_cli import app as task_app
@@ -234,6 +235,7 @@ def check(  # noqa: PLR0913, PLR0917 - one parameter an option
     return _start(flags, context, do)
 
 
+app.command(help=help_texts.INSPECT, epilog=help_texts.INSPECT_EPILOG)(inspect)
 app.command(help=help_texts.SERVE, epilog=help_texts.SERVE_EPILOG)(serve)
 
 

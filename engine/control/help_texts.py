@@ -67,6 +67,19 @@ SYNC_EPILOG = f"""\
 
 {EXIT_STATUSES}"""
 
+INSPECT = (
+    "Say what is in an RDB file or in a server: keys and bytes by type, encoding, database and prefix, expiries, the "
+    "biggest keys, versions and modules. A server is asked for a snapshot as a replica asks for it; nothing is written."
+)
+
+INSPECT_EPILOG = f"""\
+[bold]Examples[/bold]
+  redis-ferry inspect dump.rdb
+  redis-ferry inspect redis://old.example --format stats --top 100
+  redis-ferry inspect dump.rdb --format memory > memory.csv
+
+{EXIT_STATUSES}"""
+
 SERVE = (
     "Run many migrations in one process, driven over HTTP.\n\n"
     "Serves the DCS v2 data-migration API, so that the Huawei SDK, Terraform's provider and scripts written "

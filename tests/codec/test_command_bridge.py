@@ -212,7 +212,7 @@ FORMS = [
 
 
 def _transcoded(form: Any, data: bytes, *, chunk_bytes: int = 1 << 20, **plan: Any) -> Any:
-    transcoder = form(make_plan(support=KNOWS_INCR, checkpoint_key=b"", **plan))
+    transcoder = form(make_plan(support=KNOWS_INCR, is_transactional=False, **plan))
     blocks = []
     for at in range(0, len(data), chunk_bytes):
         transcoder.feed(data[at : at + chunk_bytes], RECEIVED_MS, False)
@@ -247,7 +247,7 @@ def test_a_command_without_equivalent_stops_the_stream_by_name(form: Any) -> Non
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_bridged_expiry_gets_its_margin_while_the_target_is_behind(form: Any) -> None:
-    transcoder = form(make_plan(support=KNOWS_INCR, checkpoint_key=b""))
+    transcoder = form(make_plan(support=KNOWS_INCR, is_transactional=False))
     transcoder.margin_ms, transcoder.horizon_ms = 1000, 1 << 60
     transcoder.feed(_encoded(b"SET b 2 PXAT " + FAR), RECEIVED_MS, True)
 

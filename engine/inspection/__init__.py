@@ -1,0 +1,1 @@
+"""Looking into dumps and sources: what is there, without changing anything."""
