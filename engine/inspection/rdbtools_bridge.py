@@ -207,7 +207,7 @@ def _batches(items: ValueItems) -> Iterator[list[Any]]:
 
 
 def _natural(raw: Any, most_bytes: int = 8) -> Any:
-    """rdbtools gives numbers where a server stores them as such: strings up to 4 bytes, elements up to 8."""
+    """Rdbtools gives numbers where a server stores them as such: strings up to 4 bytes, elements up to 8."""
     if len(raw) > LONGEST_INTEGER or not INTEGER.fullmatch(raw):
         return raw
     number = int(raw)
