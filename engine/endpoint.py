@@ -38,6 +38,7 @@ class Endpoint:
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT
     unix_path: str | None = None
+    shown: str | None = None  # what stands for the address: a file that is served on a socket
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     tls: TlsSettings | None = None
@@ -45,6 +46,8 @@ class Endpoint:
     @property
     def address(self) -> str:
         """`host:port` or the socket's path: for logs, errors and the task's default name."""
+        if self.shown is not None:
+            return self.shown
         if self.unix_path is not None:
             return self.unix_path
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"

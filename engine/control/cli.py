@@ -117,7 +117,11 @@ def _start(
     import uvloop
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(do(options))
+        try:
+            return runner.run(do(options))
+        except EngineError as error:  # before there was a task to report it: a file that is no dump
+            print_failure(error, json_lines=options.log_format is LogFormat.JSON)
+            return exit_status(error)
 
 
 def _given(values: Mapping[str, Any], *but: str) -> dict[str, Any]:
@@ -180,9 +184,11 @@ def sync(  # noqa: PLR0913, PLR0917 - one parameter an option
     flags = _given(locals(), "context")
 
     async def do(options: SyncOptions) -> int:
+        from engine.control.file_source import served_file
         from engine.control.sync import run_sync
 
-        return await run_sync(options)
+        async with served_file(options) as served:
+            return await run_sync(served)
 
     return _start(flags, context, do)
 
@@ -225,10 +231,12 @@ def check(  # noqa: PLR0913, PLR0917 - one parameter an option
 
     async def do(options: SyncOptions) -> int:
         from engine.control.check import check_status, report_text, run_check
+        from engine.control.file_source import served_file
 
         for warning in options.warnings:
             write_stderr(f"warning: {warning}")
-        findings = await run_check(options.task, sample_seconds=sample_seconds)
+        async with served_file(options) as served:
+            findings = await run_check(served.task, sample_seconds=sample_seconds)
         typer.echo(report_text(findings, options.task, output))
         return check_status(findings)
 

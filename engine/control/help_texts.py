@@ -53,6 +53,9 @@ SYNC_EPILOG = f"""\
   Copy once and end:
     redis-ferry sync --method full redis://old.example redis://new.example
 
+  Load a dump file:
+    redis-ferry sync file:dump.rdb redis://new.example
+
   Cut over in a script: end when the target has caught up.
     redis-ferry sync --exit-when-synced --progress json \\
         redis://old.example redis://new.example

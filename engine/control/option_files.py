@@ -8,6 +8,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from pydantic import SecretStr
+
 from engine.endpoint import Role, TlsSettings
 from engine.errors import ConfigError
 
@@ -155,3 +157,12 @@ def _require_readable(path: Path, role: Role, option: str) -> None:
 
 def _reason(error: Exception) -> str:
     return getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error)
+
+
+def source_file_of(source: SecretStr | None) -> Path | None:
+    """The path in `file:dump.rdb` or `file:///backups/dump.rdb`; None for any other source."""
+    text = "" if source is None else source.get_secret_value()
+    if not text.startswith("file:"):
+        return None
+    path = text.removeprefix("file:")
+    return Path(path.removeprefix("//") if path.startswith("///") else path).absolute()

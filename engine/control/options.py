@@ -25,7 +25,7 @@ from pydantic_settings import (
 
 from engine.control.choices import LogFormat, LogLevel, ProgressMode
 from engine.control.listen_address import parse_listen
-from engine.control.option_files import check_certificates, read_password, read_toml
+from engine.control.option_files import check_certificates, read_password, read_toml, source_file_of
 from engine.control.progress import draws_bars
 from engine.control.state_folder import default_spool_dir, task_folder
 from engine.endpoint import Endpoint, Role, TlsSettings, parse_endpoint
@@ -164,6 +164,7 @@ class SyncOptions:
     log_format: LogFormat
     metrics_listen: tuple[str, int] | None = None  # host and port
     warnings: tuple[str, ...] = ()  # to be logged once logging is set up
+    source_file: Path | None = None  # a dump in place of a server
 
 
 def read_options(flags: Mapping[str, Any], environment: Mapping[str, str]) -> SyncOptions:
@@ -176,7 +177,11 @@ def read_options(flags: Mapping[str, Any], environment: Mapping[str, str]) -> Sy
             valid name.
     """
     values = read_values(flags, environment)
-    source, source_warnings = endpoint_of(values, "source")
+    source_file = source_file_of(values.source)
+    if source_file is not None:
+        source, source_warnings = Endpoint(shown=f"file:{source_file}"), list[str]()
+    else:
+        source, source_warnings = endpoint_of(values, "source")
     target, target_warnings = endpoint_of(values, "target")
     if source.address == target.address:
         raise ConfigError(
@@ -189,13 +194,13 @@ def read_options(flags: Mapping[str, Any], environment: Mapping[str, str]) -> Sy
         task_id=task_id,
         source=source,
         target=target,
-        method=values.method,
+        method=values.method if source_file is None else file_method(values),
         exit_when_synced=values.exit_when_synced,
         bandwidth_limit_bytes_per_second=None if limit_mb is None else limit_mb * MIB,
         on_conflict=values.on_conflict,
         on_unsupported=values.on_unsupported,
         field_ttls=values.field_ttls,
-        resume_mode=values.resume_mode,
+        resume_mode=values.resume_mode if source_file is None else ResumeMode.MANUAL,
         delivery=values.delivery,
         spool=SpoolSettings(
             memory_bytes=values.spool_memory_mb * MIB,
@@ -214,8 +219,18 @@ def read_options(flags: Mapping[str, Any], environment: Mapping[str, str]) -> Sy
         else parse_listen(
             values.metrics_listen, option="--metrics-listen", example="127.0.0.1:9121"
         ),
+        source_file=source_file,
         warnings=(*source_warnings, *target_warnings, *_without_effect(values)),
     )
+
+
+def file_method(values: SyncValues) -> Method:
+    """A file has a snapshot and no stream. Raises ConfigError where one was asked for."""
+    if "method" in values.model_fields_set and values.method is not Method.FULL:
+        raise ConfigError(
+            "a dump file has no writes to follow", hint="leave --method out, or give --method full"
+        )
+    return Method.FULL
 
 
 def _log_level(values: SyncValues) -> LogLevel:

@@ -15,7 +15,8 @@ WHAT, PACE, OUTPUT = "What is migrated", "Speed and memory", "Name, progress and
 SOURCE, TARGET = "Login and TLS: source", "Login and TLS: target"
 
 SourceUrl = Annotated[
-    str | None, typer.Argument(metavar="SOURCE", help="URL of the server to read.")
+    str | None,
+    typer.Argument(metavar="SOURCE", help="URL of the server to read, or file:dump.rdb."),
 ]
 TargetUrl = Annotated[
     str | None, typer.Argument(metavar="TARGET", help="URL of the server to write.")

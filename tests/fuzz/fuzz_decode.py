@@ -10,34 +10,48 @@ from __future__ import annotations
 
 from typing import Any
 
+import engine.codec.bridge as built_bridge
 import engine.codec.decode as built_decode
 import engine.codec.rdb_records as built_records
 from engine.codec.logical import KeyRecord
 from engine.errors import CorruptRdb
+from tests.codec.bridge_targets import TARGETS
 from tests.corpus_files import corrupt_dumps, open_dumps
 from tests.fuzz.fuzzing import fuzz
 
 SEED_LIMIT_BYTES = 2000
 VALUE_LIMIT_BYTES = 1 << 40
 VALUES_PER_TYPE = 4
-BUILT = (built_decode, built_records)
+STREAM_TYPES = (15, 19, 21)  # their nodes are copied unread
+BUILT = (built_decode, built_records, built_bridge)
 
 
 def run(data: bytes, modules: Any = BUILT) -> None:
     """One input. Whatever is raised here but an assertion's or a codec's bug is swallowed."""
-    decode, records = modules
+    decode, records, bridge = modules
     if len(data) < 2:
         return
     try:
         if data[0] == 0:
             _read_file(data[1:], decode, records)
         else:
+            _bridged(data[1], data[0] == 2, data[2:], bridge)
             decode.decode_value(data[1], data[0] == 2, data[2:])
     except CorruptRdb as error:
         offset = error.offset
     else:
         return
     assert 0 <= offset <= len(data), offset
+
+
+def _bridged(value_type: int, is_valkey: bool, value: bytes, bridge: Any) -> None:
+    """For the oldest target and for one of the other family: what comes out is a value."""
+    for _, redis_types, valkey_types in (TARGETS["redis-6.2"], TARGETS["valkey-9.1"]):
+        written = bridge.ValueBridge(redis_types, valkey_types, True).bridged(
+            value_type, is_valkey, value
+        )
+        if written is not None and written[0] not in STREAM_TYPES:
+            built_decode.decode_value(written[0], written[0] == 22, written[1])
 
 
 def _read_file(file: bytes, decode: Any, records: Any) -> None:
@@ -75,7 +89,7 @@ def seeds() -> list[bytes]:
 
 
 def main() -> None:
-    fuzz(run, seeds(), ("decode", "rdb_records"))
+    fuzz(run, seeds(), ("decode", "rdb_records", "bridge"))
 
 
 if __name__ == "__main__":
