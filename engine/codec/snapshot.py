@@ -169,7 +169,8 @@ class SnapshotTranscoder(RdbWalker):
         if not self.has_loadable:
             self.fill_loadable()
         self.keys_read += 1
-        self.last_hash = None
+        if self.version == 9:
+            self.last_hash = None
         if self.is_empty and grammar.STREAM_TYPES[self.op] == 0:
             self.count(EMPTY_KEYS, 1)  # servers skip such keys on loading; a stream may be empty
         else:
@@ -202,7 +203,10 @@ class SnapshotTranscoder(RdbWalker):
                 self.put_restore()
             self.block_replies += 1
             self.block_keys += 1
-        self.forget_attributes()
+        self.expire_at_ms = -1
+        self.idle_seconds = -1
+        self.frequency = -1
+        self.key_metadata = None
         return 0
 
     def forget_attributes(self):
