@@ -26,6 +26,7 @@ cdef class RdbWalker:
     cdef int op
     cdef int state  # 0 header, 1 between records, 2 in a record, 3 finished
     cdef bint is_empty
+    cdef bint is_naming
     cdef public int version
     cdef public bint is_valkey
     cdef bind(self)

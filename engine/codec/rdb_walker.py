@@ -45,6 +45,7 @@ class RdbWalker:
         self.depth = 0
         self.op = 0
         self.is_empty = False
+        self.is_naming = False
         self.state = 0
         self.version = 0
         self.is_valkey = False
@@ -87,7 +88,23 @@ class RdbWalker:
             self.crc_pos = upto
 
     def corrupt(self, message, at):
-        return CorruptRdb(f"corrupt RDB at byte {self.base + at}: {message}", offset=self.base + at)
+        """The error, with the place and, inside a key's value, the key."""
+        where = ""
+        if (
+            self.state == 2
+            and self.op < 243
+            and self.value_start > self.record
+            and not self.is_naming
+        ):
+            self.is_naming = True  # a key that is broken itself must not be asked for again
+            try:
+                where = f"key {self.key_text()!r}: "
+            except CorruptRdb:
+                pass
+            self.is_naming = False
+        return CorruptRdb(
+            f"corrupt RDB at byte {self.base + at}: {where}{message}", offset=self.base + at
+        )
 
     def step(self):
         """Go on to the end of the next record.

@@ -21,6 +21,7 @@ from engine.checkpoint.checkpoint import Checkpoint, checkpoint_key
 from engine.checkpoint.claim import LineClaim
 from engine.control_client import raise_if_cancelled
 from engine.errors import (
+    CorruptRdb,
     EngineError,
     LedgerError,
     SourceRefused,
@@ -105,6 +106,7 @@ class Line:
         # An address that answered in an earlier run is no mistyped one: its server is away.
         self._has_run = bool(ledger.dbs) or self._spool.recovered_bytes > 0
         self._out_of_step_at = -1
+        self._corrupt_snapshots = 0  # one after the other
         self._wrote = False
         self._stop = asyncio.Event()
         self.is_resumed = False
@@ -212,6 +214,8 @@ class Line:
                 if isinstance(error, DAMAGED):
                     await self._intake.disconnect()
                     self._spool.discard()
+                if isinstance(error, CorruptRdb):
+                    self._phases.forget_snapshot()
                 await self._wait(seconds)
         await self._end_spool()
 
@@ -327,6 +331,8 @@ class Line:
         self._on_state(TaskState.RECOVERING if self._troubles else state, self._troubles.text)
 
     def _enter(self, state: TaskState) -> None:
+        if state is TaskState.STREAM:
+            self._corrupt_snapshots = 0
         self._has_run = True
         self._troubles.forget_attempts(Side.TARGET)
         if self._intake.link is not None:
@@ -335,7 +341,14 @@ class Line:
 
     def _note_trouble(self, error: EngineError) -> float | None:
         """Seconds until the next try; None if there is to be none."""
-        if after_error(error, self._settings.resume_mode, has_run=self._has_run) is Decision.STOP:
+        self._corrupt_snapshots += isinstance(error, CorruptRdb)
+        decision = after_error(
+            error,
+            self._settings.resume_mode,
+            has_run=self._has_run,
+            corrupt_snapshots=self._corrupt_snapshots,
+        )
+        if decision is Decision.STOP:
             return None
         if isinstance(error, StreamOutOfStep):
             if error.offset == self._out_of_step_at:

@@ -112,6 +112,10 @@ class Phases:
             and self._settings.on_conflict is ConflictPolicy.REPLACE
         )
 
+    def forget_snapshot(self) -> None:
+        """The snapshot is of no use: another is to be asked for."""
+        self._snapshot = self._snapshot_position = None
+
     def note_verdict(self, verdict: Verdict) -> None:
         """The source has answered PSYNC."""
         if isinstance(verdict, FullResync):

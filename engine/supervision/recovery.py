@@ -7,6 +7,7 @@ from enum import Enum, auto
 
 from engine.errors import (
     CheckpointMoved,
+    CorruptRdb,
     EngineError,
     SourceLinkLost,
     SourceNotReady,
@@ -39,12 +40,18 @@ _LINK_ERRORS = (
     StreamOutOfStep,
 )
 # What has been received is of no use: the source is asked for it again.
-DAMAGED = (SpoolDamaged, StreamOutOfStep)
+DAMAGED = (SpoolDamaged, StreamOutOfStep, CorruptRdb)
+# A snapshot may have been damaged on its way once; one that is so at its source would be for ever.
+MOST_CORRUPT_SNAPSHOTS = 3
 _WHEN_RUNNING = (SourceUnreachable, TargetUnreachable, TargetNotReady)
 
 
-def after_error(error: EngineError, mode: ResumeMode, *, has_run: bool) -> Decision:
+def after_error(
+    error: EngineError, mode: ResumeMode, *, has_run: bool, corrupt_snapshots: int = 1
+) -> Decision:
     """Decide.
+
+    corrupt_snapshots: how many there have been one after the other, this one included.
 
     has_run: the task was connected on both sides before, so an address that does not answer is a server that
     is away and not a mistyped one.
@@ -53,6 +60,8 @@ def after_error(error: EngineError, mode: ResumeMode, *, has_run: bool) -> Decis
         return Decision.STOP
     if isinstance(error, TargetNotReady) and error.code == "LOADING":
         return Decision.RETRY  # it will be there in a moment, also at the start
+    if isinstance(error, CorruptRdb) and corrupt_snapshots < MOST_CORRUPT_SNAPSHOTS:
+        return Decision.RETRY
     if isinstance(error, _LINK_ERRORS) or (has_run and isinstance(error, _WHEN_RUNNING)):
         return Decision.RETRY
     return Decision.STOP

@@ -18,6 +18,7 @@ from engine.supervision.recovery import (
 )
 
 RETRIED = {
+    "CorruptRdb",
     "SourceLinkLost",
     "SourceNotReady",
     "TargetLinkLost",
@@ -78,3 +79,12 @@ def test_the_delay_doubles_up_to_half_a_minute_with_jitter(attempt: int, longest
 def test_the_first_delay_is_short_and_the_longest_bearable() -> None:
     assert FIRST_DELAY_SECONDS <= 1
     assert LONGEST_DELAY_SECONDS <= 60
+
+
+def test_the_third_corrupt_snapshot_in_a_row_is_the_last() -> None:
+    decisions = [
+        after_error(errors.CorruptRdb("x"), ResumeMode.AUTO, has_run=True, corrupt_snapshots=number)
+        for number in (1, 2, 3, 4)
+    ]
+
+    assert decisions == [Decision.RETRY, Decision.RETRY, Decision.STOP, Decision.STOP]
