@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from engine.endpoint import Role, TlsSettings
 from engine.errors import ConfigError
+from engine.settings import Method
 
 # Longer than any password; stops a wrong path (a log, /dev/zero) from being read whole.
 PASSWORD_LIMIT_BYTES = 64 * 1024
@@ -166,3 +167,14 @@ def source_file_of(source: SecretStr | None) -> Path | None:
         return None
     path = text.removeprefix("file:")
     return Path(path.removeprefix("//") if path.startswith("///") else path).absolute()
+
+
+def method_for(source_file: Path | None, method: Method, is_given: bool) -> Method:
+    """A file has a snapshot and no stream. Raises ConfigError where one was asked for."""
+    if source_file is None:
+        return method
+    if is_given and method is not Method.FULL:
+        raise ConfigError(
+            "a dump file has no writes to follow", hint="leave --method out, or give --method full"
+        )
+    return Method.FULL

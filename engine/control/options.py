@@ -25,7 +25,13 @@ from pydantic_settings import (
 
 from engine.control.choices import LogFormat, LogLevel, ProgressMode
 from engine.control.listen_address import parse_listen
-from engine.control.option_files import check_certificates, read_password, read_toml, source_file_of
+from engine.control.option_files import (
+    check_certificates,
+    method_for,
+    read_password,
+    read_toml,
+    source_file_of,
+)
 from engine.control.progress import draws_bars
 from engine.control.state_folder import default_spool_dir, task_folder
 from engine.endpoint import Endpoint, Role, TlsSettings, parse_endpoint
@@ -194,7 +200,7 @@ def read_options(flags: Mapping[str, Any], environment: Mapping[str, str]) -> Sy
         task_id=task_id,
         source=source,
         target=target,
-        method=values.method if source_file is None else file_method(values),
+        method=method_for(source_file, values.method, "method" in values.model_fields_set),
         exit_when_synced=values.exit_when_synced,
         bandwidth_limit_bytes_per_second=None if limit_mb is None else limit_mb * MIB,
         on_conflict=values.on_conflict,
@@ -222,15 +228,6 @@ def read_options(flags: Mapping[str, Any], environment: Mapping[str, str]) -> Sy
         source_file=source_file,
         warnings=(*source_warnings, *target_warnings, *_without_effect(values)),
     )
-
-
-def file_method(values: SyncValues) -> Method:
-    """A file has a snapshot and no stream. Raises ConfigError where one was asked for."""
-    if "method" in values.model_fields_set and values.method is not Method.FULL:
-        raise ConfigError(
-            "a dump file has no writes to follow", hint="leave --method out, or give --method full"
-        )
-    return Method.FULL
 
 
 def _log_level(values: SyncValues) -> LogLevel:

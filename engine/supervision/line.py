@@ -42,7 +42,7 @@ from engine.stats import LineStats
 from engine.supervision.line_events import log_connected, warn_of_lost_position
 from engine.supervision.phases import Phases
 from engine.supervision.reading import LineReading, read_line
-from engine.supervision.recovery import DAMAGED, Decision, after_error, delay_seconds
+from engine.supervision.recovery import DAMAGED, Decision, delay_seconds
 from engine.supervision.same_server import refuse_same_server
 from engine.supervision.states import TaskState
 from engine.supervision.troubles import Side, Troubles, side_of
@@ -106,7 +106,6 @@ class Line:
         # An address that answered in an earlier run is no mistyped one: its server is away.
         self._has_run = bool(ledger.dbs) or self._spool.recovered_bytes > 0
         self._out_of_step_at = -1
-        self._corrupt_snapshots = 0  # one after the other
         self._wrote = False
         self._stop = asyncio.Event()
         self.is_resumed = False
@@ -332,7 +331,7 @@ class Line:
 
     def _enter(self, state: TaskState) -> None:
         if state is TaskState.STREAM:
-            self._corrupt_snapshots = 0
+            self._troubles.corrupt_snapshots = 0
         self._has_run = True
         self._troubles.forget_attempts(Side.TARGET)
         if self._intake.link is not None:
@@ -341,14 +340,7 @@ class Line:
 
     def _note_trouble(self, error: EngineError) -> float | None:
         """Seconds until the next try; None if there is to be none."""
-        self._corrupt_snapshots += isinstance(error, CorruptRdb)
-        decision = after_error(
-            error,
-            self._settings.resume_mode,
-            has_run=self._has_run,
-            corrupt_snapshots=self._corrupt_snapshots,
-        )
-        if decision is Decision.STOP:
+        if self._troubles.decide(error, self._settings.resume_mode, self._has_run) is Decision.STOP:
             return None
         if isinstance(error, StreamOutOfStep):
             if error.offset == self._out_of_step_at:

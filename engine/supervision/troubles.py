@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from engine.errors import EngineError, SourceError
+from engine.errors import CorruptRdb, EngineError, SourceError
+from engine.settings import ResumeMode
+from engine.supervision.recovery import Decision, after_error
 
 
 class Side(StrEnum):
@@ -20,11 +22,17 @@ def side_of(error: EngineError) -> Side:
 
 
 class Troubles:
-    """At most one error a side; the newest."""
+    """At most one error a side; the newest. corrupt_snapshots: how many one after the other."""
 
     def __init__(self) -> None:
         self._errors: dict[Side, EngineError] = {}
         self._attempts: dict[Side, int] = {}
+        self.corrupt_snapshots = 0
+
+    def decide(self, error: EngineError, mode: ResumeMode, has_run: bool) -> Decision:
+        """What follows this error; see recovery.after_error."""
+        self.corrupt_snapshots += isinstance(error, CorruptRdb)
+        return after_error(error, mode, has_run=has_run, corrupt_snapshots=self.corrupt_snapshots)
 
     def add(self, side: Side, error: EngineError) -> int:
         """Note an error; return how many there have been on this side since it last worked."""

@@ -38,7 +38,7 @@ def make(name: str) -> EngineError:
     kind = getattr(errors, name)
     if name == "TargetRejected":
         return kind("x", command="SET", key=b"k", reply="ERR", offset=1)
-    return kind("x")
+    return kind("x", offset=1) if name == "StreamOutOfStep" else kind("x")
 
 
 @pytest.mark.parametrize("has_run", [False, True], ids=["new", "has-run"])
