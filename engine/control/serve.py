@@ -67,7 +67,11 @@ async def run_serve(options: ServeOptions) -> int:
             Store(database),
             sides=Sides(options.instances, options.seal),
             settings=WorkSettings(
-                state_dir=options.state_dir, backup_dir=options.backup_dir, spool=options.spool
+                state_dir=options.state_dir,
+                backup_dir=options.backup_dir,
+                spool=options.spool,
+                on_unsupported=options.on_unsupported,
+                field_ttls=options.field_ttls,
             ),
             hook=options.hook,
         )

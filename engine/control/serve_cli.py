@@ -135,6 +135,22 @@ def serve(  # noqa: PLR0913, PLR0917 - one parameter an option
             help="As of sync, for each task. Default: 16.",
         ),
     ] = None,
+    on_unsupported: Annotated[
+        Text,
+        typer.Option(
+            metavar="stop|skip",
+            rich_help_panel=_WITH,
+            help="As of sync, for each task: what a target cannot hold. Default: stop.",
+        ),
+    ] = None,
+    field_ttls: Annotated[
+        Text,
+        typer.Option(
+            metavar="refuse|drop",
+            rich_help_panel=_WITH,
+            help="As of sync, for each task: expiries of hash fields that a target lacks. Default: refuse.",
+        ),
+    ] = None,
     log_level: Annotated[
         Text,
         typer.Option(

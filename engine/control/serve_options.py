@@ -22,7 +22,7 @@ from engine.service.database import sqlite_url
 from engine.service.exchange import ExchangeHook
 from engine.service.instances import Instances, read_instances
 from engine.service.sealing import Seal, read_or_make_key
-from engine.settings import GIB, MIB, SpoolSettings
+from engine.settings import GIB, MIB, FieldTtlPolicy, SpoolSettings, UnsupportedPolicy
 
 PREFIX = "REDIS_FERRY_SERVE_"
 DEFAULT_LISTEN = "127.0.0.1:8000"
@@ -47,6 +47,8 @@ class _Values(BaseModel):
     request_timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = 30.0
     spool_memory_mb: Annotated[int, Field(ge=8, le=65536)] = 32
     spool_disk_gb: Annotated[int, Field(ge=0, le=65536)] = 16
+    on_unsupported: UnsupportedPolicy = UnsupportedPolicy.STOP
+    field_ttls: FieldTtlPolicy = FieldTtlPolicy.REFUSE
     log_level: LogLevel = LogLevel.INFO
     log_format: LogFormat = LogFormat.TEXT
 
@@ -73,6 +75,8 @@ class ServeOptions:
     worker_ip: str
     request_timeout_seconds: float
     spool: SpoolSettings
+    on_unsupported: UnsupportedPolicy
+    field_ttls: FieldTtlPolicy
     log_level: LogLevel
     log_format: LogFormat
     warnings: tuple[str, ...] = ()
@@ -123,6 +127,8 @@ def read_serve_options(flags: Mapping[str, Any], environment: Mapping[str, str])
         spool=SpoolSettings(
             memory_bytes=values.spool_memory_mb * MIB, disk_bytes=values.spool_disk_gb * GIB
         ),
+        on_unsupported=values.on_unsupported,
+        field_ttls=values.field_ttls,
         log_level=values.log_level,
         log_format=values.log_format,
         warnings=tuple(warnings),

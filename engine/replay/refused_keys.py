@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -16,6 +18,18 @@ REPORT_NAME = "refused-keys.jsonl"
 SHOWN = 20  # in the log; the file has them all
 
 Refusal = tuple[int, bytes, str, str]  # database, key, type or command, why
+
+
+def read_refused(directory: Path, *, offset: int, limit: int) -> tuple[int, list[dict[str, Any]]]:
+    """How many the report in `directory` names, and `limit` of them from number `offset` on; none without a report."""
+    total, rows = 0, []
+    with suppress(FileNotFoundError), (directory / REPORT_NAME).open(encoding="utf-8") as file:
+        for line in file:
+            if offset <= total < offset + limit:
+                with suppress(ValueError):  # being written
+                    rows.append(json.loads(line))
+            total += 1
+    return total, rows
 
 
 class RefusedKeys:

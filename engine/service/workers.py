@@ -25,7 +25,14 @@ from engine.service.refusals import Refusal, StateForbids
 from engine.service.run import Run, RunEnd
 from engine.service.sides import Sides
 from engine.service.wire_status import WORKING, WireStatus, project
-from engine.settings import MIB, Method, SpoolSettings, TaskSettings
+from engine.settings import (
+    MIB,
+    FieldTtlPolicy,
+    Method,
+    SpoolSettings,
+    TaskSettings,
+    UnsupportedPolicy,
+)
 from engine.supervision.states import TaskState
 
 log = structlog.get_logger("engine.service")
@@ -40,6 +47,8 @@ class WorkSettings:
     state_dir: Path
     backup_dir: Path | None = None
     spool: SpoolSettings = field(default_factory=SpoolSettings)
+    on_unsupported: UnsupportedPolicy = UnsupportedPolicy.STOP
+    field_ttls: FieldTtlPolicy = FieldTtlPolicy.REFUSE
 
     def folder_of(self, engine_task_id: str) -> Path:
         """The folder of one task's run."""
@@ -162,6 +171,8 @@ class Workers:
             method=Method.INCREMENTAL if is_incremental and not is_import else Method.FULL,
             bandwidth_limit_bytes_per_second=None if limit_mb is None else limit_mb * MIB,
             resume_mode=record.resume_mode,
+            on_unsupported=self.settings.on_unsupported,
+            field_ttls=self.settings.field_ttls,
             spool=replace(
                 self.settings.spool, directory=self.settings.folder_of(record.engine_task_id)
             ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -29,6 +30,7 @@ from engine.control.api.parameters import (
 )
 from engine.control.api.requests import ChangeLimit
 from engine.observability.exposition import CONTENT_TYPE
+from engine.replay.refused_keys import read_refused
 from engine.service.refusals import StoreFailed
 
 router = APIRouter(prefix="/v2/{project_id}", responses=ERRORS, tags=["redis-ferry's own"])
@@ -64,6 +66,19 @@ async def show_lines(api: TheApi, project_id: ProjectId, task_id: TaskId) -> sha
     status = None if run is None else run.status()
     lines = [] if status is None else [answers.line_detail(record, status)]
     return shapes.LineList(lines=lines)
+
+
+@router.get("/migration-task/{task_id}/not-applied")
+async def list_not_applied(
+    api: TheApi, project_id: ProjectId, task_id: TaskId, offset: Offset = 0, limit: ListLimit = 1000
+) -> shapes.NotAppliedList:
+    """List the keys and commands of a task that its target cannot hold (`serve --on-unsupported skip`)."""
+    record = api.service.catalog.get(project_id, task_id)
+    folder = api.service.workers.settings.folder_of(record.engine_task_id)
+    total, rows = await asyncio.to_thread(read_refused, folder, offset=offset, limit=limit)
+    return shapes.NotAppliedList(
+        not_applied_num=total, not_applied=[shapes.NotAppliedRow(**row) for row in rows]
+    )
 
 
 @router.get("/migration-task/{task_id}/preflight")

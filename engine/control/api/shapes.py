@@ -216,6 +216,22 @@ class LineList(BaseModel):
     lines: list[LineDetail]
 
 
+class NotAppliedRow(BaseModel):
+    """Ours: a key or a command that the target cannot hold and that was left out. key: what is no UTF-8 is escaped."""
+
+    db: int
+    key: str
+    what: str
+    why: str
+
+
+class NotAppliedList(BaseModel):
+    """Ours: what was left out; all of it counts, a page of it is shown."""
+
+    not_applied_num: int
+    not_applied: list[NotAppliedRow]
+
+
 class PreflightFinding(BaseModel):
     """Ours: one line of the report. level: ok, warning or refusal. side: source, target or here."""
 
