@@ -27,6 +27,8 @@ COMPILED_MODULES = (
     "rdb_records",
     "rdb_walker",
     "replies",
+    "slot_router",
+    "slots",
     "snapshot",
     "stream",
     "stream_check",

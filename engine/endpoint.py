@@ -14,6 +14,7 @@ from engine.errors import ConfigError
 Role = Literal["source", "target"]
 
 DEFAULT_PORT = 6379
+DEFAULT_SENTINEL_PORT = 26379
 # Of a connect timeout. A port without TLS waits for the rest of the handshake and never says so.
 TLS_TIMEOUT_SHARE = 0.5
 HIGHEST_PORT = 65535
@@ -32,8 +33,23 @@ class TlsSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SentinelGroup:
+    """Sentinels that watch a primary. username, password: theirs, not the servers'."""
+
+    addresses: tuple[tuple[str, int], ...]
+    primary_name: str
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """One server: TCP (`host`, `port`), TCP with TLS (`tls` set) or a unix socket (`unix_path`)."""
+    """One server: TCP (`host`, `port`), TCP with TLS (`tls` set) or a unix socket (`unix_path`).
+
+    more: further nodes of the same cluster, to be asked when the first one does not answer. sentinel: the server is
+    whoever these call the primary; host and port are then the first Sentinel's. address_map: pairs of an address
+    that nodes announce (`host:port` or `host`) and the one to be used instead.
+    """
 
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT
@@ -42,6 +58,9 @@ class Endpoint:
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     tls: TlsSettings | None = None
+    more: tuple[tuple[str, int], ...] = ()
+    sentinel: SentinelGroup | None = None
+    address_map: tuple[tuple[str, str], ...] = ()
 
     @property
     def address(self) -> str:
@@ -50,24 +69,25 @@ class Endpoint:
             return self.shown
         if self.unix_path is not None:
             return self.unix_path
+        if self.sentinel is not None:
+            return f"{self.sentinel.primary_name}@{self.host}:{self.port}"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 # What users of other tools will try. No password can be in these texts.
 _UNSUPPORTED_SCHEMES = {
-    "redis+sentinel": "Sentinel discovery is not supported in this version",
-    "rediss+sentinel": "Sentinel discovery is not supported in this version",
-    "redis-sentinel": "Sentinel discovery is not supported in this version",
-    "sentinel": "Sentinel discovery is not supported in this version",
-    "redis-cluster": "clusters are not supported in this version",
-    "rediss-cluster": "clusters are not supported in this version",
-    "redis+cluster": "clusters are not supported in this version",
-    "rediss+cluster": "clusters are not supported in this version",
-    "cluster": "clusters are not supported in this version",
     "file": "RDB files are not supported in this version",
     "rdb": "RDB files are not supported in this version",
 }
 _SAME_AS = {
+    "sentinel": "redis+sentinel",
+    "redis-sentinel": "redis+sentinel",
+    "rediss-sentinel": "rediss+sentinel",
+    "redis-cluster": "redis",
+    "rediss-cluster": "rediss",
+    "redis+cluster": "redis",
+    "rediss+cluster": "rediss",
+    "cluster": "redis",
     "valkey": "redis",
     "valkeys": "rediss",
     "keydb": "redis",
@@ -80,6 +100,7 @@ _SAME_AS = {
     "redis+unix": "unix",
 }
 
+_SENTINEL_SCHEMES = frozenset({"redis+sentinel", "rediss+sentinel"})
 _BAD_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _UNPRINTABLE = re.compile(r"[\x00-\x20\x7f]")
 _HOST = re.compile(r"[^\s/?#@:\[\]\\%\"'<>|`{}]+")
@@ -89,7 +110,8 @@ _IPV6 = re.compile(r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%[A-Za-z0-9._-]+)?")
 def parse_endpoint(url: str, *, role: Role, tls: TlsSettings | None = None) -> Endpoint:
     """Read a server's URL.
 
-    `redis://[user[:password]@]host[:port]`, `rediss://` (the same with TLS), `unix://[user[:password]@]path`.
+    `redis://[user[:password]@]host[:port][,host[:port]…]`, `rediss://` (the same with TLS),
+    `unix://[user[:password]@]path`, `redis+sentinel://[user[:password]@]host[:port][,…]/name`, `rediss+sentinel://`.
     User and password are percent-encoded. `tls` holds the certificates asked for by other options;
     None means that none of them was given.
 
@@ -105,9 +127,9 @@ def parse_endpoint(url: str, *, role: Role, tls: TlsSettings | None = None) -> E
     if not separator:
         _refuse_without_scheme(role, text)
     scheme = scheme.lower()
-    if scheme not in {"redis", "rediss", "unix"}:
+    if scheme not in {"redis", "rediss", "unix", *_SENTINEL_SCHEMES}:
         _refuse_scheme(role, scheme)
-    if tls is not None and scheme != "rediss":
+    if tls is not None and not scheme.startswith("rediss"):
         _refuse(
             role,
             f"is {scheme}://, so the --{role}-tls-* options have no meaning",
@@ -116,14 +138,43 @@ def parse_endpoint(url: str, *, role: Role, tls: TlsSettings | None = None) -> E
 
     if scheme == "unix":
         return _parse_unix(rest, role)
-    return _parse_tcp(rest, role, scheme, (tls or TlsSettings()) if scheme == "rediss" else None)
+    tls = (tls or TlsSettings()) if scheme.startswith("rediss") else None
+    if scheme in _SENTINEL_SCHEMES:
+        return _parse_sentinel(rest, role, tls)
+    return _parse_tcp(rest, role, scheme, tls)
+
+
+def _parse_sentinel(rest: str, role: Role, tls: TlsSettings | None) -> Endpoint:
+    authority, mark, tail = _split_authority(rest, role)
+    credentials, at, servers = authority.rpartition("@")
+    username, password = _parse_credentials(credentials, role) if at else (None, None)
+    addresses = _parse_servers(servers, role, DEFAULT_SENTINEL_PORT)
+    name = _decode(tail, role, "primary's name") if mark == "/" else ""
+    if not name or "/" in name or "?" in name:
+        _refuse(
+            role,
+            "does not end with the name that the Sentinels know the primary by",
+            hint=f"write redis+sentinel://{servers}/mymaster",
+        )
+    return Endpoint(
+        host=addresses[0][0],
+        port=addresses[0][1],
+        username=username,
+        password=password,
+        tls=tls,
+        sentinel=SentinelGroup(addresses=tuple(addresses), primary_name=name),
+    )
+
+
+def _parse_servers(text: str, role: Role, default_port: int) -> list[tuple[str, int]]:
+    return [_parse_server(it, role, default_port) for it in text.split(",")]
 
 
 def _parse_tcp(rest: str, role: Role, scheme: str, tls: TlsSettings | None) -> Endpoint:
     authority, mark, tail = _split_authority(rest, role)
     credentials, at, server = authority.rpartition("@")
     username, password = _parse_credentials(credentials, role) if at else (None, None)
-    host, port = _parse_server(server, role)
+    (host, port), *more = _parse_servers(server, role, DEFAULT_PORT)
     if mark == "/" and tail:
         _refuse_path(role, tail, f"{scheme}://{server}")
     if mark in {"?", "#"}:
@@ -132,7 +183,9 @@ def _parse_tcp(rest: str, role: Role, scheme: str, tls: TlsSettings | None) -> E
             "has a query string" if mark == "?" else "has a fragment (#…)",
             hint="leave out everything after host:port; settings are options, see --help",
         )
-    return Endpoint(host=host, port=port, username=username, password=password, tls=tls)
+    return Endpoint(
+        host=host, port=port, username=username, password=password, tls=tls, more=tuple(more)
+    )
 
 
 def _split_authority(rest: str, role: Role) -> tuple[str, str, str]:
@@ -173,7 +226,7 @@ def _decode(text: str, role: Role, what: str) -> str:
         _refuse(role, f"has a {what} that is not UTF-8 once decoded")
 
 
-def _parse_server(server: str, role: Role) -> tuple[str, int]:
+def _parse_server(server: str, role: Role, default_port: int) -> tuple[str, int]:
     if not server:
         _refuse(role, "names no host")
     if server.startswith("["):
@@ -194,12 +247,12 @@ def _parse_server(server: str, role: Role) -> tuple[str, int]:
             _refuse(role, "names no host")
         if not _HOST.fullmatch(host):
             _refuse(role, "has a character in its host name that no host name can have")
-    return host.lower(), _parse_port(port_text, role)
+    return host.lower(), _parse_port(port_text, role, default_port)
 
 
-def _parse_port(text: str, role: Role) -> int:
+def _parse_port(text: str, role: Role, default_port: int) -> int:
     if not text:
-        return DEFAULT_PORT
+        return default_port
     if not re.fullmatch(r"[0-9]{1,5}", text) or not 1 <= int(text) <= HIGHEST_PORT:
         # The text is not shown: without an @ it may be a password that lost its host.
         _refuse(role, "has a port that is not a number from 1 to 65535")
@@ -269,7 +322,9 @@ def _refuse_scheme(role: Role, scheme: str) -> NoReturn:
             f"the {role} URL has the scheme {scheme}://, which is not known here",
             hint=f"write the same URL with {same}://",
         )
-    _refuse(role, f"has the scheme {scheme}://, not redis://, rediss:// or unix://")
+    _refuse(
+        role, f"has the scheme {scheme}://, not redis://, rediss://, redis+sentinel:// or unix://"
+    )
 
 
 def _example(role: Role) -> str:

@@ -98,6 +98,24 @@ class SourceSettings:
     ack_interval_seconds: float = 1.0
 
 
+class ReadFrom(StrEnum):
+    """Which node of a source shard the data are read from."""
+
+    PRIMARY = "primary"
+    REPLICA = "replica"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterSettings:
+    """What only matters where a side is a cluster.
+
+    snapshots_per_host: source shards on one host that make and send a snapshot at the same time; 0: all.
+    """
+
+    read_from: ReadFrom = ReadFrom.PRIMARY
+    snapshots_per_host: int = 1
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskSettings:
     """One migration."""
@@ -115,6 +133,7 @@ class TaskSettings:
     delivery: DeliveryMode = DeliveryMode.EXACTLY_ONCE
     spool: SpoolSettings = field(default_factory=SpoolSettings)
     source_link: SourceSettings = field(default_factory=SourceSettings)
+    cluster: ClusterSettings = field(default_factory=ClusterSettings)
     target_link: TargetSettings = field(default_factory=TargetSettings)
     stop_timeout_seconds: float = (
         10.0  # a graceful stop finishes what is in flight within this time

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import operator
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 
@@ -49,6 +50,15 @@ class LatencyHistogram:
             if count and seen >= wanted:
                 return self._SMALLEST_SECONDS * math.exp((bucket + 1) * self._GROWTH)
         return 0.0
+
+    @classmethod
+    def joined(cls, several: Iterable[LatencyHistogram]) -> LatencyHistogram:
+        """All events of several histograms."""
+        made = cls()
+        for it in several:
+            made._counts = list(map(operator.add, made._counts, it._counts))  # noqa: SLF001
+            made.total += it.total
+        return made
 
 
 class Rate:
@@ -109,6 +119,11 @@ class LineStats:
     keys_fetched_again: int = 0
     refused: int = 0  # keys and commands that the target cannot have, left out
     bridged: int = 0  # keys and commands written in another form than the source's
+    cross_slot_split: int = 0  # commands and transactions that were split by slot
+    cross_slot: Counter[str] = field(default_factory=Counter)  # by name of the command
+    slot_waits: int = 0  # batches that waited for slots of the target to settle
+    topology_changes: int = 0  # maps of the target that differed from the one before
+    slot_commands_skipped: int = 0  # read again, and already on the target
     not_carried: dict[str, int] = field(default_factory=dict)
     apply_lag: LatencyHistogram = field(default_factory=LatencyHistogram)  # receipt to confirmation
     reply_latency: LatencyHistogram = field(default_factory=LatencyHistogram)  # of a block

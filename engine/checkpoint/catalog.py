@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from engine.checkpoint.checkpoint import PREFIX, Checkpoint, checkpoint_key, decode
+from engine.codec.slot_router import KEY_PREFIX as SLOT_KEY_PREFIX
 from engine.control_client import raise_if_cancelled
 from engine.errors import TargetRefused
 
@@ -113,10 +114,19 @@ async def read_stored(client: Redis, key: bytes) -> StoredCheckpoint | None:
     )
 
 
-async def read_of_task(client: Redis, task_id: str) -> list[StoredCheckpoint]:
-    """The checkpoints of one task, found by name, without a search: today a task has one line."""
+async def read_of_task(
+    client: Redis, task_id: str, *, searches: bool = False
+) -> list[StoredCheckpoint]:
+    """The checkpoints of one task.
+
+    That of its only line is found by name. searches: SCAN for those of a source cluster's lines if it is not there.
+    """
     found = await read_stored(client, checkpoint_key(task_id, "0"))
-    return [] if found is None else [found]
+    if found is not None or not searches:
+        return [] if found is None else [found]
+    keys = [it for it in (await find_checkpoint_keys(client)).keys if names_in(it)[0] == task_id]
+    stored = [await read_stored(client, key) for key in keys]
+    return [it for it in stored if it is not None]
 
 
 async def list_stored(client: Redis) -> list[StoredCheckpoint]:
@@ -127,9 +137,25 @@ async def list_stored(client: Redis) -> list[StoredCheckpoint]:
 
 
 async def remove_of_task(client: Redis, task_id: str) -> list[bytes]:
-    """Delete a task's checkpoints; returns the keys that were there."""
-    stored = await read_of_task(client, task_id)
+    """Delete a task's checkpoints on one server; returns the keys that were there."""
+    stored = await read_of_task(client, task_id, searches=True)
     return [it.key for it in stored if await client.delete(it.key)]
+
+
+async def remove_of_task_on_shard(client: Redis, task_id: str) -> list[bytes]:
+    """Delete a task's checkpoints on one primary of a cluster, those of its slots too; returns those of its lines."""
+    lines = [it.key for it in await list_stored(client) if it.task_id == task_id]
+    slots = [
+        key
+        async for key in client.scan_iter(
+            match=SLOT_KEY_PREFIX + b"????}:" + task_id.encode() + b":*", count=SCAN_COUNT
+        )
+    ]
+    pipe = client.pipeline(transaction=False)
+    for key in (*lines, *slots):
+        pipe.delete(key)
+    await pipe.execute()
+    return lines
 
 
 async def open_connections(client: Redis, task_id: str) -> list[str] | None:

@@ -57,6 +57,18 @@ class LineClaim:
         self._made_anew = False  # there was none before the newest claim of ours
         self._owner = secrets.token_hex(8).encode()
 
+    def move_to(self, endpoint: Endpoint) -> None:
+        """The target is somewhere else now: its primary failed over."""
+        self._endpoint = endpoint
+
+    async def close_older_on(self, endpoint: Endpoint, epoch: int) -> None:
+        """Close the line's older connections to another node of the same target. Raises as `take`."""
+        here, self._endpoint = self._endpoint, endpoint
+        try:
+            await self._ask(lambda client: self._close_older_connections(client, epoch))
+        finally:
+            self._endpoint = here
+
     async def take(self, known_epoch: int) -> Claim:
         """Raise the epoch, close the older connections of the line, then read the checkpoint.
 

@@ -11,7 +11,7 @@ cdef class BlockWriter(CommandReader):
     cdef public long long serial
     cdef public long long block_offset
     cdef public long long margin_since_ms
-    cdef Py_ssize_t block_bytes
+    cdef public Py_ssize_t block_bytes
     cdef OutBuffer out
     cdef public int db
     cdef int block_db

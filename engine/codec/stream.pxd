@@ -32,6 +32,8 @@ cdef class StreamTranscoder(BlockWriter):
     cdef bint taken_swapped
     cdef bint has_late_keys
     cdef public long long pause_at
+    cdef public bint holds_flushes
+    cdef public bint flush_is_due
     cdef KeyRecorder key_recorder
     cdef bint records_keys
     cdef note_late_key(self, int db, bytes key)

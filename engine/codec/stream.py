@@ -55,13 +55,13 @@ class StreamTranscoder(BlockWriter):
     noted: what was added to late_keys (False) and late_hashes (True) since it was last emptied: (is_whole, db, key).
     swaps: SWAPDBs seen; swapped: their databases, of those since it was last emptied.
     recorder: a KeyRecorder for the keys that the commands create; None records nothing.
+    holds_flushes: FLUSHALL and FLUSHDB are the caller's to do: nothing behind one is taken while flush_is_due is set.
     """
 
     def __init__(self, plan) -> None:
         self.plan = plan
         BlockWriter.__init__(self, plan)
-        self.margin_ms = 0
-        self.horizon_ms = 0
+        self.margin_ms = self.horizon_ms = 0
         self.has_margin = False
         self.absolute_expiry = plan.absolute_expiry
         self.clock_offset_ms = plan.clock_offset_ms
@@ -69,24 +69,20 @@ class StreamTranscoder(BlockWriter):
         self.received_ms = 0
         self.getack_offset = -1
         self.flushes = 0
-        self.pings = 0
-        self.messages_dropped = 0
-        self.rewritten = 0
+        self.pings = self.messages_dropped = self.rewritten = 0
         self.is_late = False
         self.late_keys = set()
         self.late_hashes = set()
         self.taken_keys = set()
         self.taken_hashes = set()
         self.taken_swapped = False
-        self.has_late_keys = False
-        self.is_settling = False
-        self.verifies_keys = False
+        self.has_late_keys = self.is_settling = self.verifies_keys = False
         self.noted = []
-        self.late_keys_lost = 0
-        self.late_hashes_lost = 0
+        self.late_keys_lost = self.late_hashes_lost = 0
         self.swaps = 0
         self.swapped = []
         self.pause_at = -1
+        self.holds_flushes = self.flush_is_due = False
         self.key_recorder = None
         self.records_keys = False
 
@@ -135,7 +131,7 @@ class StreamTranscoder(BlockWriter):
         """
         run: cython.Py_ssize_t = self.command
         found: cython.int
-        while self.pause_at < 0 or self.offset < self.pause_at:
+        while (self.pause_at < 0 or self.offset < self.pause_at) and not self.flush_is_due:
             found = self.read_command()
             if found == 0:
                 break
@@ -314,7 +310,9 @@ class StreamTranscoder(BlockWriter):
                 self.copy_command()
         elif name == b"FLUSHALL" or name == b"FLUSHDB":
             self.flushes += 1
-            self.copy_command()
+            self.flush_is_due = self.holds_flushes
+            if not self.holds_flushes:
+                self.copy_command()
         elif name == b"SWAPDB":
             self.take_swapdb()
         elif name == b"RENAME" or name == b"RENAMENX" or name == b"COPY" or name == b"MOVE":

@@ -26,6 +26,9 @@ class StreamTranscoder:
     margin_ms: int
     horizon_ms: int
     pause_at: int
+    block_bytes: int
+    holds_flushes: bool
+    flush_is_due: bool
     recorder: KeyRecorder | None
     def __init__(self, plan: StreamPlan) -> None: ...
     def feed(self, chunk: bytes, received_ms: int, is_late: bool) -> None: ...

@@ -54,8 +54,9 @@ def inspect(  # noqa: PLR0913, PLR0917 - one parameter an option
     """Read the dump and print what is in it."""
     import asyncio
 
-    from engine.control.options import endpoint_of, read_values
+    from engine.control.options import read_values
     from engine.control.process_title import hide_passwords_in_environment
+    from engine.control.side_options import endpoint_of
     from engine.inspection.dump_bytes import file_chunks, server_chunks
     from engine.observability.logs import configure_logs
 

@@ -11,7 +11,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,31 +26,33 @@ from pydantic_settings import (
 from engine.control.choices import LogFormat, LogLevel, ProgressMode
 from engine.control.listen_address import parse_listen
 from engine.control.option_files import (
-    check_certificates,
     method_for,
-    read_password,
     read_toml,
     source_file_of,
 )
 from engine.control.progress import draws_bars
+from engine.control.side_options import ENV_PREFIX, endpoint_of
 from engine.control.state_folder import default_spool_dir, task_folder
-from engine.endpoint import Endpoint, Role, TlsSettings, parse_endpoint
+from engine.endpoint import Endpoint
 from engine.errors import ConfigError
 from engine.settings import (
     GIB,
     MIB,
+    ClusterSettings,
     ConflictPolicy,
     DeliveryMode,
     FieldTtlPolicy,
     Method,
+    ReadFrom,
     ResumeMode,
     SpoolSettings,
     TaskSettings,
     UnsupportedPolicy,
 )
 
-ENV_PREFIX = "REDIS_FERRY_"
 QUOTE_LIMIT = 60  # characters of a wrong value that an error shows
+_ADDRESS = r"[^\s,=]+"
+ADDRESS_MAP = rf"^{_ADDRESS}={_ADDRESS}(,{_ADDRESS}={_ADDRESS})*$"
 TASK_ID = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}"  # also the name of a folder
 
 # Read by setup.py; an image or a CI job may leave them set.
@@ -116,6 +118,15 @@ class SyncValues(BaseSettings):
     log_level: LogLevel = LogLevel.INFO
     log_format: LogFormat = LogFormat.TEXT
     metrics_listen: str | None = None
+    read_from: ReadFrom = ReadFrom.PRIMARY
+    snapshots_per_host: Annotated[_Integer, Field(ge=0, le=1000)] = 1
+    address_map: Annotated[str, Field(pattern=ADDRESS_MAP)] | None = None
+    source_sentinel_user: str | None = None
+    source_sentinel_password: SecretStr | None = None
+    source_sentinel_password_file: Path | None = None
+    target_sentinel_user: str | None = None
+    target_sentinel_password: SecretStr | None = None
+    target_sentinel_password_file: Path | None = None
     source_password: SecretStr | None = None
     source_password_file: Path | None = None
     source_tls_ca: Path | None = None
@@ -132,7 +143,14 @@ class SyncValues(BaseSettings):
 
 _FIELDS = tuple(SyncValues.model_fields)
 # Passwords have no flag (ps would show it) and no TOML key (settings files end up in repositories).
-_ENVIRONMENT_ONLY = frozenset({"source_password", "target_password"})
+_ENVIRONMENT_ONLY = frozenset(
+    {
+        "source_password",
+        "target_password",
+        "source_sentinel_password",
+        "target_sentinel_password",
+    }
+)
 _TOML_KEYS = tuple(name for name in _FIELDS if name not in _ENVIRONMENT_ONLY)
 # A value is quoted in an error only if it cannot hold a password.
 _NEVER_QUOTED = frozenset({"source", "target", *_ENVIRONMENT_ONLY})
@@ -153,6 +171,11 @@ _ALLOWED = {
     "spool_tail_mb": "an integer from 0 to 65536",
     "spool_dir": "the path of a folder",
     "spool_disk_gb": "an integer from 0 to 65536 (0: no spool on disk)",
+    "read_from": "primary or replica",
+    "snapshots_per_host": "an integer from 0 to 1000 (0: no limit)",
+    "address_map": "announced=reachable pairs with commas between, like 10.0.0.5:6379=127.0.0.1:7001,10.0.0.6=node6",
+    "source_sentinel_user": "a user name",
+    "target_sentinel_user": "a user name",
     "progress": "auto, plain, json or none",
     "log_level": "debug, info, warning or error",
     "log_format": "text or json",
@@ -208,6 +231,10 @@ def read_options(flags: Mapping[str, Any], environment: Mapping[str, str]) -> Sy
         field_ttls=values.field_ttls,
         resume_mode=values.resume_mode if source_file is None else ResumeMode.MANUAL,
         delivery=values.delivery,
+        cluster=ClusterSettings(
+            read_from=values.read_from,
+            snapshots_per_host=values.snapshots_per_host,
+        ),
         spool=SpoolSettings(
             memory_bytes=values.spool_memory_mb * MIB,
             tail_bytes=values.spool_tail_mb * MIB,
@@ -344,53 +371,6 @@ def _nearest(name: str, known: Iterable[str]) -> str:
     # cutoff 0: the nearest is always named, however far away it is.
     nearest: list[str] = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.0)
     return nearest[0]
-
-
-def endpoint_of(values: SyncValues, role: Role) -> tuple[Endpoint, list[str]]:
-    """One side's address and login, and warnings about them. Raises ConfigError; never shows a password."""
-    url: SecretStr | None = getattr(values, role)
-    if url is None:
-        raise ConfigError(
-            f"no {role} is given",
-            hint="write redis-ferry sync SOURCE TARGET, like "
-            "redis-ferry sync redis://old.example:6379 redis://new.example:6379",
-        )
-    tls = _tls(values, role)
-    endpoint = parse_endpoint(url.get_secret_value(), role=role, tls=tls)
-    if tls is not None:
-        check_certificates(tls, role)
-    warnings = []
-    if tls is not None and not tls.verify:
-        warnings.append(f"the certificate of the {role} is not verified (--{role}-tls-insecure)")
-
-    file: Path | None = getattr(values, f"{role}_password_file")
-    variable: SecretStr | None = getattr(values, f"{role}_password")
-    if file is not None:
-        password, warning = read_password(file, role)
-        endpoint = replace(endpoint, password=password)
-        warnings += [warning] if warning else []
-    elif variable is not None:
-        endpoint = replace(endpoint, password=variable.get_secret_value())
-    if endpoint.username is not None and endpoint.password is None:
-        # The name is not shown: in redis://secret@host it is the password.
-        raise ConfigError(
-            f"the {role} URL has a user name but no password",
-            hint="write redis://user:password@host (redis://:password@host for the default user), "
-            f"or give the password with --{role}-password-file or "
-            f"{ENV_PREFIX}{role.upper()}_PASSWORD",
-        )
-    return endpoint, warnings
-
-
-def _tls(values: SyncValues, role: Role) -> TlsSettings | None:
-    """Gather the TLS options; None if none is given."""
-    ca: Path | None = getattr(values, f"{role}_tls_ca")
-    cert: Path | None = getattr(values, f"{role}_tls_cert")
-    key: Path | None = getattr(values, f"{role}_tls_key")
-    insecure: bool = getattr(values, f"{role}_tls_insecure")
-    if ca is None and cert is None and key is None and not insecure:
-        return None
-    return TlsSettings(ca_file=ca, cert_file=cert, key_file=key, verify=not insecure)
 
 
 def wants_json_logs(flags: Mapping[str, Any], environment: Mapping[str, str] = os.environ) -> bool:

@@ -180,6 +180,52 @@ SourcePasswordFile = Annotated[
         help="Password of the source; one newline at its end is ignored.",
     ),
 ]
+ReadFrom = Annotated[
+    str | None,
+    typer.Option(
+        metavar="primary|replica",
+        rich_help_panel=WHAT,
+        help="Cluster: which node of each shard to read from. Default: primary.",
+    ),
+]
+SnapshotsPerHost = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N",
+        rich_help_panel=SOURCE,
+        help="Cluster: how many shards on one host make and send a snapshot at a time; 0: all. "
+        "Default: 1.",
+    ),
+]
+AddressMap = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ANNOUNCED=REACHABLE,…",
+        rich_help_panel=OUTPUT,
+        help="Addresses that nodes or Sentinels announce (host:port or host) and those to be used "
+        "instead.",
+    ),
+]
+SourceSentinelUser = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", rich_help_panel=SOURCE, help="User of the source's Sentinels."),
+]
+SourceSentinelPasswordFile = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE", rich_help_panel=SOURCE, help="Password of the source's Sentinels."
+    ),
+]
+TargetSentinelUser = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", rich_help_panel=TARGET, help="User of the target's Sentinels."),
+]
+TargetSentinelPasswordFile = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE", rich_help_panel=TARGET, help="Password of the target's Sentinels."
+    ),
+]
 SourceTlsCa = Annotated[
     str | None,
     typer.Option(

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from engine.control.choices import ProgressMode
 from engine.control.wording import Pace, progress_line
 from engine.supervision.status import TaskStatus
+from engine.supervision.totals import LineStatus
 
 # The stable contract of `--progress json`: these names, in this order, before any other.
 CONTRACT_NAMES = (
@@ -66,6 +67,10 @@ def _plain(value: object) -> object:
     if isinstance(value, float):
         # JSON has no infinity and no NaN; microseconds are finer than anything measured.
         return round(value, 6) if math.isfinite(value) else None
+    if isinstance(value, tuple):
+        return [_plain(it) for it in value]
+    if isinstance(value, LineStatus):
+        return {it.name: _plain(getattr(value, it.name)) for it in fields(value)}
     return value
 
 

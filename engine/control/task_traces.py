@@ -30,7 +30,10 @@ from engine.checkpoint.catalog import (
     open_connections,
     read_of_task,
     remove_of_task,
+    remove_of_task_on_shard,
 )
+from engine.cluster.discovery import ask_cluster_map, endpoint_of
+from engine.cluster.sentinel import ask_primary
 from engine.connect import connect_hint
 from engine.control.control_socket import socket_path
 from engine.control.options import TASK_ID
@@ -40,6 +43,7 @@ from engine.control_client import control_client
 from engine.endpoint import Endpoint
 from engine.errors import (
     ConfigError,
+    EngineError,
     TargetAuthError,
     TargetRefused,
     TargetUnreachable,
@@ -147,14 +151,32 @@ async def target_client(endpoint: Endpoint) -> AsyncIterator[Redis]:
         await client.aclose()
 
 
+async def target_servers(target: Endpoint) -> tuple[list[Endpoint], bool]:
+    """The servers whose keys are the target's, and whether they are a cluster's primaries.
+
+    Raises:
+        TargetUnreachable, TargetAuthError, ConfigError: Sentinels do not tell.
+    """
+    if target.sentinel is not None:
+        return [await ask_primary(target, role="target")], False
+    try:
+        found = await ask_cluster_map(target, role="target", timeout_seconds=TIMEOUT_SECONDS)
+    except EngineError:
+        return [target], False  # whatever is wrong is said by whoever connects
+    if found is None:
+        return [target], False
+    return [endpoint_of(it.primary, target) for it in found.shards], True
+
+
 async def find_traces(spool_dir: Path, target: Endpoint | None) -> list[TaskTrace]:
     """Everything on this machine and, if there is one, on the target, by name."""
     local = local_traces(spool_dir)
     stored: dict[str, list[StoredCheckpoint]] = {}
     if target is not None:
-        async with target_client(target) as client:
-            for it in await list_stored(client):
-                stored.setdefault(it.task_id, []).append(it)
+        for server in (await target_servers(target))[0]:
+            async with target_client(server) as client:
+                for it in await list_stored(client):
+                    stored.setdefault(it.task_id, []).append(it)
     return [
         TaskTrace(name=name, local=local.get(name), checkpoints=stored.get(name, []))
         for name in sorted(local.keys() | stored.keys())
@@ -171,8 +193,13 @@ async def find_trace(name: str, spool_dir: Path, target: Endpoint | None) -> Tas
     local = local_trace(folder) if folder.is_dir() and not folder.is_symlink() else None
     stored: list[StoredCheckpoint] = []
     if target is not None:
-        async with target_client(target) as client:
-            stored = await read_of_task(client, name)
+        servers, is_cluster = await target_servers(target)
+        for server in servers:
+            async with target_client(server) as client:
+                if is_cluster:
+                    stored += [it for it in await list_stored(client) if it.task_id == name]
+                else:
+                    stored = await read_of_task(client, name, searches=True)
     if local is None and not stored:
         where = f"in {spool_dir}" if target is None else f"in {spool_dir} or on {target.address}"
         raise ConfigError(
@@ -197,8 +224,10 @@ async def refuse_if_it_runs(trace: TaskTrace, target: Endpoint | None) -> None:
     if trace.local is not None and trace.local.trouble:
         raise TaskNotReached(trace.local.trouble, hint=stop)
     if target is not None:
-        async with target_client(target) as client:
-            names = await open_connections(client, trace.name)
+        names: list[str] = []
+        for server in (await target_servers(target))[0]:
+            async with target_client(server) as client:
+                names += await open_connections(client, trace.name) or []
         if names:
             raise TaskNotReached(
                 f"the task {trace.name} has {len(names)} connections to the target: it runs, maybe on another machine",
@@ -221,9 +250,14 @@ async def forget(trace: TaskTrace, target: Endpoint | None) -> list[str]:
         )
     removed: list[str] = []
     if target is not None and trace.checkpoints:
-        async with target_client(target) as client:
-            keys = await remove_of_task(client, trace.name)
-        removed += [f"{key.decode('utf-8', 'replace')} on {target.address}" for key in keys]
+        servers, is_cluster = await target_servers(target)
+        for server in servers:
+            async with target_client(server) as client:
+                if is_cluster:
+                    keys = await remove_of_task_on_shard(client, trace.name)
+                else:
+                    keys = await remove_of_task(client, trace.name)
+            removed += [f"{key.decode('utf-8', 'replace')} on {server.address}" for key in keys]
     if local is not None:
         shutil.rmtree(local.folder)
         with contextlib.suppress(OSError):

@@ -49,8 +49,9 @@ def _run(flags: dict[str, Any], do: Callable[[Place], Coroutine[Any, Any, int]])
     """Read the options, run `do`, print what went wrong. Returns the exit status."""
     import asyncio
 
-    from engine.control.options import endpoint_of, read_values
+    from engine.control.options import read_values
     from engine.control.process_title import hide_passwords_in_environment
+    from engine.control.side_options import endpoint_of
     from engine.control.state_folder import default_spool_dir
     from engine.observability.logs import configure_logs
 

@@ -6,10 +6,12 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from engine.cluster.places import place_of
 from engine.endpoint import Endpoint
 from engine.errors import ConfigError, EngineError, SourceLinkLost
 from engine.settings import SourceSettings, SpoolSettings
 from engine.source.intake import Intake, IntakeEvents
+from engine.source.snapshot_turns import SnapshotTurns
 from engine.spool.chunk import Section
 from engine.spool.spool import Spool
 from engine.stats import LineStats
@@ -47,7 +49,7 @@ async def server_chunks(endpoint: Endpoint) -> AsyncIterator[bytes]:
 
     spool = Spool.recover(SpoolSettings(), line="0", run_name=f"inspect-{time.time_ns()}")
     intake = Intake(
-        endpoint,
+        place_of(endpoint, role="source"),
         SourceSettings(),
         spool,
         LineStats(),
@@ -57,6 +59,7 @@ async def server_chunks(endpoint: Endpoint) -> AsyncIterator[bytes]:
             on_connected=lambda: None,
             on_given_up=give_up,
         ),
+        SnapshotTurns(0),
     )
     try:
         await intake.start(None)

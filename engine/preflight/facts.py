@@ -49,6 +49,8 @@ class ServerState:
     denials: tuple[Denial, ...] = ()
     has_info: bool = True
     is_cluster: bool = False
+    shards: int = 0  # of a cluster
+    slots_unserved: int = 0
     primary: str | None = None  # host:port, if it is a replica
     is_loading: bool = False
     keys: Mapping[int, int] = field(default_factory=dict)
@@ -68,7 +70,7 @@ class ServerState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceState(ServerState):
-    """The source. dataset_bytes: its data in memory, without overhead."""
+    """The source; of a cluster all shards together. dataset_bytes: its data in memory, without overhead."""
 
     psync: Answer = Answer.UNKNOWN
     is_primary_link_up: bool = True

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+from dataclasses import replace
 from pathlib import Path
 
-from engine.preflight.facts import Facts, Plan, SpoolDisk
-from engine.preflight.source_side import ask_source
-from engine.preflight.target_side import ask_target
+from engine.cluster.places import place_of
+from engine.errors import EngineError
+from engine.preflight.facts import Facts, Plan, SpoolDisk, TargetState
+from engine.preflight.source_shards import ask_source_or_shards
+from engine.preflight.target_shards import ask_target_or_shards
 from engine.settings import TaskSettings
 
 
@@ -18,19 +21,29 @@ async def gather_facts(settings: TaskSettings, *, sample_seconds: float) -> Fact
     sample_seconds: how long the source's write rate is measured; 0: take its own figure and do not wait, nor
     search the target for other tasks' checkpoints.
     """
-    source = await ask_source(
+    source = await ask_source_or_shards(
         settings.source,
         timeout_seconds=settings.source_link.connect_timeout_seconds,
         sample_seconds=sample_seconds,
     )
-    target = await ask_target(
+    try:
+        settings = replace(settings, target=await place_of(settings.target, role="target").locate())
+    except EngineError as error:
+        target = TargetState(endpoint=settings.target, error=error, has_info=False)
+        return Facts(plan=_plan(settings), source=source, target=target, disk=None)
+    target = await ask_target_or_shards(
         settings, source_databases=source.keys, looks_for_tasks=sample_seconds > 0
     )
     spool = settings.spool
     disk = None
     if spool.directory is not None and spool.disk_bytes:
         disk = await asyncio.to_thread(look_at_disk, spool.directory, spool.disk_bytes)
-    plan = Plan(
+    return Facts(plan=_plan(settings), source=source, target=target, disk=disk)
+
+
+def _plan(settings: TaskSettings) -> Plan:
+    spool = settings.spool
+    return Plan(
         task_id=settings.task_id,
         method=settings.method,
         on_conflict=settings.on_conflict,
@@ -38,7 +51,6 @@ async def gather_facts(settings: TaskSettings, *, sample_seconds: float) -> Fact
         limit_bytes_per_second=settings.bandwidth_limit_bytes_per_second,
         spool_memory_bytes=spool.memory_bytes,
     )
-    return Facts(plan=plan, source=source, target=target, disk=disk)
 
 
 def look_at_disk(folder: Path, budget_bytes: int) -> SpoolDisk:

@@ -31,13 +31,26 @@ def _source(source: SourceState) -> list[Finding]:
     return report.findings
 
 
-def _source_role(report: Report, source: SourceState) -> None:
-    if source.is_cluster:
+def _source_cluster(report: Report, source: SourceState) -> None:
+    if source.slots_unserved:
         report.refusal(
             "source-role",
-            f"{source.endpoint.address} is a cluster node, and this version migrates standalone servers",
-            "name a standalone source",
+            f"{source.slots_unserved} slots of the source cluster are served by nobody",
+            redis_cli(source.endpoint, "CLUSTER", "INFO"),
         )
+    elif source.shards:
+        report.ok("source-role", f"a cluster of {source.shards} shards, a line for each")
+    else:
+        report.refusal(
+            "source-role",
+            f"{source.endpoint.address} is a cluster node, and its map cannot be asked for",
+            redis_cli(source.endpoint, "ACL", "SETUSER", _user(source), "+cluster|nodes"),
+        )
+
+
+def _source_role(report: Report, source: SourceState) -> None:
+    if source.is_cluster:
+        _source_cluster(report, source)
     elif source.primary is not None and not source.is_primary_link_up:
         report.warning(
             "source-role",
@@ -88,12 +101,14 @@ def _target(target: TargetState) -> list[Finding]:
         return report.findings
     text = f"{target.version_text} at {target.endpoint.address}"
     report.ok("target", text if target.rdb_version is None else f"{text}, RDB {target.rdb_version}")
-    if target.is_cluster:
+    if target.is_cluster and target.slots_unserved:
         report.refusal(
             "target-role",
-            f"{target.endpoint.address} is a cluster node, and this version migrates to standalone servers",
-            "name a standalone target",
+            f"{target.slots_unserved} slots of the target cluster are served by nobody",
+            redis_cli(target.endpoint, "CLUSTER", "INFO"),
         )
+    elif target.is_cluster:
+        report.ok("target-role", f"a cluster of {target.shards} shards")
     elif target.primary is not None:
         report.refusal(
             "target-role",

@@ -56,7 +56,13 @@ def _types(report: Report, facts: Facts) -> None:
 
 def _databases(report: Report, facts: Facts) -> None:
     used, target = sorted(facts.source.keys), facts.target
-    if target.missing_db is not None:
+    if target.missing_db is not None and target.is_cluster:
+        report.refusal(
+            "databases",
+            f"the source uses database {target.missing_db}, and a cluster has database 0 only",
+            "migrate to a standalone server, or empty the other databases first",
+        )
+    elif target.missing_db is not None:
         has = f" ({target.databases})" if target.databases is not None else ""
         report.refusal(
             "databases",

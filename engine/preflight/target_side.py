@@ -62,7 +62,7 @@ async def ask_target(
     seconds = settings.target_link.connect_timeout_seconds
     try:
         async with Conversation(endpoint, timeout_seconds=seconds) as talk:
-            found = await _ask(talk, tuple(source_databases))
+            found = await ask_facts(talk, tuple(source_databases))
         client = control_client(endpoint, timeout_seconds=seconds)
         try:
             found |= await _ask_checkpoints(client, settings.task_id, looks_for_tasks)
@@ -70,13 +70,14 @@ async def ask_target(
             await client.aclose()
     except (RedisError, OSError) as error:
         raise_if_cancelled()
-        return TargetState(endpoint=endpoint, error=_unreachable(endpoint, error), has_info=False)
+        return TargetState(endpoint=endpoint, error=unreachable(endpoint, error), has_info=False)
     if not any(it.is_required for it in found["denials"]):
         found |= await _ask_capabilities(settings)
     return TargetState(endpoint=endpoint, **found)
 
 
-def _unreachable(endpoint: Endpoint, error: Exception) -> EngineError:
+def unreachable(endpoint: Endpoint, error: Exception) -> EngineError:
+    """Why the target cannot be asked."""
     if isinstance(error, AuthenticationError):
         return TargetAuthError(
             f"the target {endpoint.address} refuses the login: {error}",
@@ -93,7 +94,8 @@ def _unreachable(endpoint: Endpoint, error: Exception) -> EngineError:
     )
 
 
-async def _ask(talk: Conversation, source_databases: tuple[int, ...]) -> dict[str, Any]:
+async def ask_facts(talk: Conversation, source_databases: tuple[int, ...]) -> dict[str, Any]:
+    """What one server says of itself, as fields of TargetState."""
     info_reply, modules, whoami, *configs = await talk.ask(
         ("INFO",),
         ("MODULE", "LIST"),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import structlog
 
 from engine.codec.command_text import encode
 from engine.codec.key_recorder import KeyRecorder
-from engine.control_client import control_client
 from engine.errors import TargetRefused
 from engine.ledger.ledger import Ledger
 from engine.replay.leftovers import (
@@ -16,7 +17,9 @@ from engine.replay.leftovers import (
     keep_existing,
     remove_brought,
     remove_leftovers,
+    write_report,
 )
+from engine.replay.shards import each_server
 from engine.replay.target_session import TargetSession
 from engine.settings import ConflictPolicy, TaskSettings
 from engine.stats import LineStats
@@ -32,7 +35,14 @@ class Brought:
     they are removed before.
     """
 
-    def __init__(self, ledger: Ledger, settings: TaskSettings, stats: LineStats) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        settings: TaskSettings,
+        stats: LineStats,
+        has_key: Callable[[bytes], bool] = lambda _: True,
+    ) -> None:
+        self._has_key = has_key
         self._ledger = ledger
         self._settings = settings
         self._stats = stats
@@ -73,6 +83,8 @@ class Brought:
 
         Where no list tells, it may if the source has a key of this name and it was to be replaced.
         """
+        if not self._has_key(key):
+            return False  # another line's, which writes to the same target
         if self._ledger.is_trusted:
             return bool(self._ledger.brought(db, [key]))
         return self._settings.on_conflict is ConflictPolicy.REPLACE
@@ -103,18 +115,13 @@ class Brought:
                 f"--on-conflict {self._settings.on_conflict} would take them for the target's own",
                 hint="run it where it ran before (same --spool-dir), empty the target, or use --on-conflict replace",
             )
-        client = control_client(
-            self._settings.target,
-            timeout_seconds=self._settings.target_link.reply_timeout_seconds,
-        )
-        try:
-            if ledger.dbs:
+        removes, keeps = bool(ledger.dbs), ledger.is_trusted and not ledger.has_kept
+        async for client in each_server(session):
+            if removes:
                 counts = await remove_brought(client, ledger, self._delete_through(session))
                 self._stats.leftovers_removed += counts.keys_chosen
-            elif ledger.is_trusted and not ledger.has_kept:
+            elif keeps:
                 await keep_existing(client, ledger)
-        finally:
-            await client.aclose()
 
     async def after_snapshot(self, session: TargetSession, offset: int) -> None:
         """Remove what earlier attempts brought and this snapshot, whose stream begins behind `offset`, does not have.
@@ -137,23 +144,21 @@ class Brought:
                 remedy="start with an empty target, or give --spool-dir",
             )
             return
-        client = control_client(
-            self._settings.target,
-            timeout_seconds=self._settings.target_link.reply_timeout_seconds,
-        )
-        try:
-            if ledger.is_trusted:
+        if ledger.is_trusted:
+            async for client in each_server(session):
                 counts = await remove_leftovers(client, ledger, self._delete_through(session))
                 await session.delivery.drain()
                 self._stats.leftovers_removed += counts.keys_chosen
-                return
-            counts = await count_unknown(client, ledger)
-        finally:
-            await client.aclose()
-        if counts.keys_chosen:
+            return
+        unknown: list[tuple[int, bytes]] = []
+        number = 0
+        async for client in each_server(session):
+            number += await count_unknown(client, ledger, self._has_key, unknown)
+        write_report(ledger.directory / REPORT_NAME, unknown)
+        if number:
             log.warning(
                 "leftovers.not_removed",
-                keys=counts.keys_chosen,
+                keys=number,
                 why="the list of the task's keys is that of another run: they may be the target's own",
                 names=str(ledger.directory / REPORT_NAME),
                 remedy="delete those that are not wanted by hand",

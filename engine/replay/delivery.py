@@ -40,6 +40,7 @@ class Delivery:
         self._events = events
         self._link: ShardLink | None = None
         self.has_written = False
+        self.trouble: str | None = None
         self.on_block: Callable[[Block], None] | None = None
 
     async def open(

@@ -87,31 +87,35 @@ async def keep_existing(client: Redis, ledger: Ledger) -> ScanCounts:
     async def keep(db: int, keys: list[bytes]) -> None:
         ledger.keep(db, keys)
 
-    return await _for_each(client, lambda _db, keys: list(keys), keep)
+    return await scan_keys(client, lambda _db, keys: list(keys), keep)
 
 
-async def count_unknown(client: Redis, ledger: Ledger) -> ScanCounts:
+async def count_unknown(
+    client: Redis,
+    ledger: Ledger,
+    has_key: Callable[[bytes], bool],
+    names: list[tuple[int, bytes]],
+) -> int:
     """Count what the target has and the snapshot does not, for a ledger that cannot tell whose it is.
 
-    Nothing is deleted. The first REPORTED_NAMES names are written to REPORT_NAME in the ledger's directory, a
-    line each: database, a space, the name as Python writes bytes.
-
-    Raises:
-        LedgerError: the report cannot be written. And as `remove_leftovers`.
+    Nothing is deleted. has_key: whether a key may be the line's. names: the first REPORTED_NAMES are added to it.
+    Raises as `remove_leftovers`.
     """
-    names: list[tuple[int, bytes]] = []
 
     async def take(db: int, keys: list[bytes]) -> None:
         names.extend((db, key) for key in keys[: REPORTED_NAMES - len(names)])
 
-    counts = await _for_each(client, ledger.unknown, take)
-    if ledger.directory is not None:
-        write_report(ledger.directory / REPORT_NAME, names)
-    return counts
+    def choose(db: int, keys: Sequence[bytes]) -> list[bytes]:
+        return [key for key in ledger.unknown(db, keys) if has_key(key)]
+
+    return (await scan_keys(client, choose, take)).keys_chosen
 
 
 def write_report(path: Path, names: Sequence[tuple[int, bytes]]) -> None:
-    """Write names, (database, key) each, for a person to look through; no file if there are none."""
+    """Write names, (database, key) each, for a person to look through; no file if there are none.
+
+    A line each: database, a space, the name as Python writes bytes.
+    """
     try:
         if names:
             path.write_text("".join(f"{db} {key!r}\n" for db, key in names))
@@ -129,14 +133,14 @@ async def _delete_chosen(client: Redis, choose: Choose, delete: Delete) -> ScanC
         for at in range(0, len(keys), DELETE_BATCH):
             await delete(db, keys[at : at + DELETE_BATCH])
 
-    counts = await _for_each(client, choose, delete_in_batches)
+    counts = await scan_keys(client, choose, delete_in_batches)
     log.info(
         "leftovers.removed", keys=counts.keys_chosen, seen=counts.keys_seen, by_db=counts.by_db
     )
     return counts
 
 
-async def _for_each(
+async def scan_keys(
     client: Redis, choose: Choose, act: Callable[[int, list[bytes]], Awaitable[None]]
 ) -> ScanCounts:
     """SCAN every database of the target, and act on what is chosen of each answer."""

@@ -46,9 +46,10 @@ class OwedFile:
     directory: None keeps nothing. is_empty: nothing is noted there. is_kept: all that was noted is there.
     """
 
-    def __init__(self, directory: Path | None) -> None:
+    def __init__(self, directory: Path | None, line: str = "0") -> None:
         self.is_empty = True
-        self._path = None if directory is None else directory / FILE_NAME
+        name = FILE_NAME if line == "0" else f"{Path(FILE_NAME).stem}-{line}.jsonl"
+        self._path = None if directory is None else directory / name
         self._failed = False
         # Ends a line that the run before may have torn.
         self._before = "\n"

@@ -34,8 +34,11 @@ log = structlog.get_logger("engine.replay")
 # Few, so that the answers of one request lie within a millisecond where the source tells no moments.
 KEYS_AT_ONCE = 500
 WHOLES_AT_ONCE = 20
+OFFSET_TRIES = 50
 # At the start, or inside redis-py's words about a command of a pipeline.
-_NOT_NOW = re.compile(r"(?:^|['\" ])(LOADING|BUSY|MASTERDOWN|NOMASTERLINK|TRYAGAIN)\b")
+_NOT_NOW = re.compile(
+    r"(?:^|['\" ])(LOADING|BUSY|MASTERDOWN|NOMASTERLINK|TRYAGAIN|MOVED|CLUSTERDOWN)\b"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +49,29 @@ class Correction:
     commands: list[bytes]
 
 
+@dataclass(frozen=True, slots=True)
+class SourceShard:
+    """locate: where the source is now. probe_key: a key that it may be asked for.
+
+    is_cluster: it is a cluster's node, where a transaction can't hold keys of several slots.
+    """
+
+    locate: Callable[[], Endpoint]
+    probe_key: bytes
+    is_cluster: bool
+
+
 class Settlement:
     """Asks one source.
 
     tells_moments: the source has PEXPIRETIME (7.0). removes_missing: a key that it does not have is to be removed; not
     from the answers of a replica, which calls a key expired that its primary may still renew. target_rdb_version: of the
     payloads sent to the target; values: brings them into a form it knows. replid: names the history that is being replayed, empty where that is not known.
+    shard: of a source that is a cluster, or is found by Sentinels; None: it is always at the same address.
     corrected: keys that were given their time. refused: why the source does not tell, empty if it does.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - keyword-only facts
         self,
         source: Endpoint,
         settings: SourceSettings,
@@ -66,8 +82,12 @@ class Settlement:
         replid: Callable[[], str],
         values: ValueBridge,
         takes_key_metadata: bool,
+        shard: SourceShard | None = None,
     ) -> None:
-        self._client = control_client(source, timeout_seconds=settings.connect_timeout_seconds)
+        self._source = source
+        self._timeout_seconds = settings.connect_timeout_seconds
+        self._client = control_client(source, timeout_seconds=self._timeout_seconds)
+        self._shard = shard
         self._tells_moments = tells_moments
         self._removes_missing = removes_missing
         self._target_rdb_version = target_rdb_version
@@ -83,7 +103,8 @@ class Settlement:
         Raises:
             SourceNotReady: it cannot be asked now.
         """
-        await self.ask([(0, b"")], [(0, b"")])
+        probe = (0, b"" if self._shard is None else self._shard.probe_key)
+        await self.ask([probe], [probe])
         if self.refused:
             log.warning(
                 "expiry.cannot_be_settled",
@@ -135,7 +156,12 @@ class Settlement:
 
     async def _answers(self, keys: Sequence[Key], wholes: Sequence[Key]) -> list[Any] | None:
         """INFO, TIME, then for each SELECT and a time, then for each of `wholes` SELECT and a payload; all of one moment."""
-        pipe = self._client.pipeline(transaction=True)
+        is_cluster = self._shard is not None and self._shard.is_cluster
+        await self._follow_source()
+        pipe = self._client.pipeline(transaction=not is_cluster)
+        if is_cluster:
+            # A replica answers for its keys only to a connection that says so; a primary doesn't mind.
+            pipe.execute_command("READONLY")
         pipe.execute_command("INFO", "replication")
         pipe.execute_command("TIME")
         question = "PEXPIRETIME" if self._tells_moments else "PTTL"
@@ -146,7 +172,7 @@ class Settlement:
             pipe.execute_command("SELECT", db)
             pipe.execute_command("DUMP", name)
         try:
-            found = await pipe.execute()
+            found = await (self._ask_at_one_offset(pipe) if is_cluster else pipe.execute())
         except (RedisConnectionError, RedisTimeoutError, OSError) as error:
             raise_if_cancelled()
             raise SourceNotReady(f"the source cannot be asked for expiries now: {error}") from error
@@ -169,6 +195,27 @@ class Settlement:
             self._values,
             rdb_version=self._target_rdb_version,
             takes_key_metadata=self._takes_key_metadata,
+        )
+
+    async def _follow_source(self) -> None:
+        """The primary may be another server than when we last asked."""
+        if self._shard is None or (now := self._shard.locate()).address == self._source.address:
+            return
+        await self.close()
+        self._source = now
+        self._client = control_client(now, timeout_seconds=self._timeout_seconds)
+
+    async def _ask_at_one_offset(self, pipe: Any) -> list[Any]:
+        """A server runs what came in one read without a break; the offset behind it tells whether it did."""
+        pipe.execute_command("INFO", "replication")
+        commands = list(pipe.command_stack)
+        for _ in range(OFFSET_TRIES):
+            pipe.command_stack[:] = commands
+            _, *answers, after = await pipe.execute()
+            if answers[0]["master_repl_offset"] == after["master_repl_offset"]:
+                return [*answers]
+        raise SourceNotReady(
+            "the source writes too fast to be asked for several keys at one moment"
         )
 
     async def close(self) -> None:

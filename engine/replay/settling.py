@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import islice
+from typing import Protocol
 
 import structlog
 
@@ -12,7 +13,6 @@ from engine.codec.stream import StreamTranscoder
 from engine.errors import SourceNotReady, TargetRejected
 from engine.replay.brought import Brought
 from engine.replay.margin import least_margined_ms
-from engine.replay.margined_keys import MarginedKeys
 from engine.replay.owed import Key, OwedExpiries, OwedFile
 from engine.replay.settlement import KEYS_AT_ONCE, WHOLES_AT_ONCE, Correction, Settlement
 from engine.stats import LineStats
@@ -22,6 +22,20 @@ log = structlog.get_logger("engine.replay")
 Batch = tuple[list[Key], list[Key]]
 
 ASK_AGAIN_SECONDS = 1.0  # a source whose control connection does not answer
+
+
+class Search(Protocol):
+    """Looks for keys with a margin on the target (margined_keys.py). seen: keys looked at."""
+
+    @property
+    def seen(self) -> int:
+        """So far."""
+
+    def batches(self) -> AsyncIterator[Batch]:
+        """Batches of (keys, hashes)."""
+
+    async def close(self) -> None:
+        """Close the connections."""
 
 
 class Settling:
@@ -39,7 +53,7 @@ class Settling:
         owed: OwedExpiries,
         file: OwedFile,
         *,
-        search: Callable[[int, bool], MarginedKeys],
+        search: Callable[[int, bool], Search],
         brought: Brought,
         stats: LineStats,
     ) -> None:
@@ -53,7 +67,7 @@ class Settling:
         self._asked: Batch = ([], [])
         self._found: Batch = ([], [])  # on the target, not asked about yet
         self._was_found = False  # what is asked about now, not noted
-        self._searching: MarginedKeys | None = None
+        self._searching: Search | None = None
         self._pages: AsyncIterator[Batch] | None = None
         self._names: Iterator[Key] | None = None
         self._swaps = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from enum import Enum, auto
 
 from engine.background import end_tasks
@@ -13,6 +13,7 @@ from engine.codec.foreign_stream import ForeignStreamTranscoder
 from engine.codec.key_recorder import KeyRecorder
 from engine.codec.plan import StreamPlan
 from engine.codec.stream import StreamTranscoder
+from engine.errors import SourceRefused
 from engine.position import Position
 from engine.replay.margin import LAG_SECONDS, MARGIN_MS, horizon_ms
 from engine.replay.owed import Key
@@ -41,7 +42,8 @@ class StreamPhase:
     """Replays one stay at the target.
 
     is_done: whether to stop now. is_late: whether what comes from the source now may have waited there.
-    has_margin: whether expiries are put off while the target is behind.
+    has_margin: whether expiries are put off while the target is behind. flush: does what FLUSHALL and FLUSHDB of the
+    source, at that offset, mean for the target; None: the commands are passed on.
     """
 
     def __init__(  # noqa: PLR0913 - keyword-only facts
@@ -56,6 +58,7 @@ class StreamPhase:
         settling: Callable[[StreamTranscoder], Settling],
         recorder: KeyRecorder | None,
         refused_keys: RefusedKeys,
+        flush: Callable[[int], Awaitable[None]] | None = None,
     ) -> None:
         self._spool = spool
         self._session = session
@@ -70,6 +73,9 @@ class StreamPhase:
         self._bridged_before = refused_keys.bridged
         self._refused_keys = refused_keys
         self.transcoder.recorder = recorder
+        self._flush = flush
+        self.transcoder.holds_flushes = flush is not None
+        session.note_progress(self.transcoder)
         self._settling = settling(self.transcoder)
         self._is_exact = False  # something in the open block has no margin
         self._sending: Block | None = None
@@ -115,6 +121,9 @@ class StreamPhase:
             self._delivery.raise_error()
             if self._spool.first_generation != self._generation:
                 return StreamEnd.REPLACED
+            if self.transcoder.flush_is_due:
+                await self._do_flush()
+                continue
             if await self._settle():
                 continue
             if await self._take_chunk() or await self._flush_partial():
@@ -156,8 +165,25 @@ class StreamPhase:
             self._refused_keys.note_bridged(self._bridged_before + self._foreign.bridged)
             self._refused_keys.add(self._foreign.refused)
 
+    async def _do_flush(self) -> None:
+        """What came before it is on the target, nothing behind it is; done again if it is cut short."""
+        assert self._flush is not None
+        if not self.is_at_boundary:
+            raise SourceRefused(
+                f"a transaction of the source with FLUSHALL or FLUSHDB ends behind offset {self.transcoder.offset}",
+                detail="a flush of some slots cannot be part of a transaction",
+                hint="start anew under another --task-id, with an empty target",
+            )
+        await self._send_open_block()
+        await self._delivery.drain()
+        await self._flush(self.transcoder.offset)
+        await self._delivery.drain()
+        self.transcoder.flush_is_due = False
+        await self._send_full_blocks(time.monotonic())
+
     async def _send(self, block: Block, received_seconds: float) -> None:
         self._session.serial = self.transcoder.serial
+        self._session.note_progress(self.transcoder)
         self._settling.note()
         block.is_exact = self._is_exact
         self._is_exact = self._has_margin and self.transcoder.margin_ms == 0
@@ -248,7 +274,12 @@ class StreamPhase:
         """Offsets also move by PING and GETACK: so that a stop loses none of them."""
         transcoder = self.transcoder
         if not self._session.is_exactly_once:
-            await self._send_own(self._plain_checkpoint(transcoder.offset, transcoder.db))
+            fields = self._session.stream_fields(
+                Position(self.replid, transcoder.offset),
+                transcoder.db,
+                margin_since_ms=transcoder.margin_since_ms,
+            )
+            await self._send_own(self._session.last_checkpoint_block(fields))
         elif transcoder.offset != transcoder.block_offset:
             await self._send(transcoder.checkpoint_block(), time.monotonic())
 

@@ -17,11 +17,13 @@ from engine.checkpoint.checkpoint import (
 from engine.checkpoint.claim import Claim, LineClaim
 from engine.codec.block import Block
 from engine.codec.command_text import encode
+from engine.codec.stream import StreamTranscoder
+from engine.endpoint import Endpoint
 from engine.errors import EngineError
 from engine.position import Position
 from engine.replay.delivery import Delivery, DeliveryEvents
 from engine.replay.token_bucket import TokenBucket
-from engine.settings import ConflictPolicy, DeliveryMode, TaskSettings
+from engine.settings import ConflictPolicy, DeliveryMode, TargetSettings, TaskSettings
 from engine.stats import LineStats
 from engine.target.capabilities import Capabilities, probe_target
 from engine.target.replies import ReplyPolicy
@@ -43,7 +45,11 @@ class TargetSession:
         delivery: Delivery,
         is_exactly_once: bool,
         ledger_id: str,
+        endpoint: Endpoint,
+        settings: TargetSettings,
     ) -> None:
+        self._endpoint = endpoint
+        self._settings = settings
         self.key = key
         self.capabilities = capabilities
         self.epoch = claim.epoch
@@ -53,6 +59,7 @@ class TargetSession:
         self.is_exactly_once = is_exactly_once
         self.ledger_id = ledger_id
         self.serial = CLAIM_SERIAL
+        self.is_cluster = False
 
     @classmethod
     async def open(  # noqa: PLR0913 - keyword-only; the line has them at hand
@@ -101,6 +108,8 @@ class TargetSession:
             delivery=delivery,
             is_exactly_once=is_exactly_once,
             ledger_id=ledger_id,
+            endpoint=settings.target,
+            settings=settings.target_link,
         )
 
     def snapshot_fields(self, replid: str) -> dict[str, str]:
@@ -112,6 +121,31 @@ class TargetSession:
         return stream_fields(
             position, db, self.epoch, ledger=self.ledger_id, margin_since_ms=margin_since_ms
         )
+
+    @property
+    def trouble(self) -> str | None:
+        """What the delivery waits for, beyond an ordinary answer."""
+        return self.delivery.trouble
+
+    def note_progress(self, transcoder: StreamTranscoder) -> None:
+        """Called before each block of the stream is sent."""
+
+    def has_applied(self, key: bytes, offset: int) -> bool:  # noqa: ARG002 - of a cluster's slots
+        """Whether the target has the stream up to `offset` for this key, although it has not for all."""
+        return False
+
+    def last_checkpoint_block(self, fields: Mapping[str, str]) -> Block:
+        """The checkpoint before a stop."""
+        return self.checkpoint_block(fields)
+
+    async def endpoints(self) -> list[Endpoint]:
+        """The servers whose keys together are the target's."""
+        return [self._endpoint]
+
+    @property
+    def reply_timeout_seconds(self) -> float:
+        """For control connections that may wait as long as the data."""
+        return self._settings.reply_timeout_seconds
 
     async def write_checkpoint(self, fields: Mapping[str, str], *, anew: bool = False) -> None:
         """Write the checkpoint and wait until the target has it. anew: nothing older stays in the hash."""

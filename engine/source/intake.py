@@ -13,13 +13,21 @@ from dataclasses import dataclass, field
 import structlog
 
 from engine.background import end_tasks
+from engine.cluster.places import Place
 from engine.endpoint import Endpoint
-from engine.errors import EngineError, InternalError, SourceLinkLost, SourceRefused
+from engine.errors import (
+    EngineError,
+    InternalError,
+    SourceLinkLost,
+    SourceNotReady,
+    SourceRefused,
+)
 from engine.position import Position
 from engine.settings import SourceSettings
 from engine.source.facts import SourceFacts, SourceWatch
 from engine.source.handshake import FullResync, Verdict
 from engine.source.replica_link import ReplicaLink
+from engine.source.snapshot_turns import SnapshotTurns, Turn
 from engine.spool.spool import Spool
 from engine.stats import LineStats
 
@@ -57,24 +65,35 @@ class Intake:
 
     def __init__(
         self,
-        endpoint: Endpoint,
+        place: Place,
         settings: SourceSettings,
         spool: Spool,
         stats: LineStats,
         events: IntakeEvents,
+        turns: SnapshotTurns,
     ) -> None:
-        self._endpoint = endpoint
+        self._place = place
+        self._turns = turns
+        self._turn: Turn | None = None
         self._settings = settings
         self._spool = spool
         self._stats = stats
         self._events = events
-        self._watch = SourceWatch(endpoint, timeout_seconds=settings.connect_timeout_seconds)
+        self._watch = self._watch_of(place.endpoint)
         self._keeper: asyncio.Task[None] | None = None
         self._silence_seconds = settings.silence_timeout_seconds or DEFAULT_SILENCE_SECONDS
         self.link: ReplicaLink | None = None
         self.facts = SourceFacts("", -1, is_cluster=False)
         self.tells_offset = False
         self.asked: Position | None = None
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """The server that the newest link goes to."""
+        return self._place.endpoint
+
+    def _watch_of(self, endpoint: Endpoint) -> SourceWatch:
+        return SourceWatch(endpoint, timeout_seconds=self._settings.connect_timeout_seconds)
 
     @property
     def is_started(self) -> bool:
@@ -134,31 +153,51 @@ class Intake:
             self._events.on_given_up(InternalError(f"the intake failed: {error!r}"))
 
     def _drop_link(self) -> None:
+        self._end_turn()
         if self.link is not None:
             self.link.close()
             self.link = None
 
     async def _connect(self, resume_from: Position | None) -> Verdict:
+        before = self._place.endpoint
+        endpoint = await self._place.locate()
+        if endpoint != before:
+            await self._watch.close()
+            self._watch = self._watch_of(endpoint)
         self.facts = await self._watch.ask_first()
-        if self.facts.is_cluster:
+        if self.facts.is_cluster and not self._place.is_cluster_shard:
             raise SourceRefused(
-                f"the source {self._endpoint.address} is a cluster node, and this version migrates standalone servers",
-                hint="one node holds only its own slots; cluster sources need a later version",
+                f"the source {endpoint.address} has become a cluster node",
+                hint="start it again: every shard gets a line of its own",
             )
+        if resume_from is None:
+            self._turn = await self._turns.take(endpoint.host)
+            if self._events.stop.is_set():
+                self._end_turn()
+                raise SourceNotReady("stopped before the snapshot began")
         if self._settings.silence_timeout_seconds is None and self.facts.repl_timeout_seconds:
             self._silence_seconds = float(self.facts.repl_timeout_seconds)
         self.tells_offset = self.facts.offset >= 0
         self.asked = resume_from
-        self.link, verdict = await ReplicaLink.open(
-            self._endpoint,
-            self._settings,
-            self._spool,
-            resume_from=resume_from,
-            on_verdict=self._events.on_verdict,
-        )
+        try:
+            self.link, verdict = await ReplicaLink.open(
+                endpoint,
+                self._settings,
+                self._spool,
+                resume_from=resume_from,
+                on_verdict=self._events.on_verdict,
+            )
+        except BaseException:
+            self._end_turn()
+            raise
         self._count(verdict, resume_from)
         self._events.on_connected()
         return verdict
+
+    def _end_turn(self) -> None:
+        if self._turn is not None:
+            self._turn.end()
+            self._turn = None
 
     def _count(self, verdict: Verdict, asked: Position | None) -> None:
         stats = self._stats
@@ -211,6 +250,7 @@ class Intake:
                 if link.framing is not None and not link.framing.is_complete:
                     link.keep_alive()
                 else:
+                    self._end_turn()
                     self.acknowledge()
                 if link.is_reading and link.seconds_silent > self._silence_seconds:
                     link.fail(

@@ -17,8 +17,7 @@ from functools import partial
 import structlog
 
 from engine.background import end_tasks
-from engine.checkpoint.checkpoint import Checkpoint, checkpoint_key
-from engine.checkpoint.claim import LineClaim
+from engine.checkpoint.checkpoint import Checkpoint
 from engine.control_client import raise_if_cancelled
 from engine.errors import (
     CorruptRdb,
@@ -33,58 +32,56 @@ from engine.ledger.ledger import Ledger
 from engine.replay.brought import Brought
 from engine.replay.delivery import DeliveryEvents
 from engine.replay.target_session import TargetSession
+from engine.replay.target_side import TargetSide
 from engine.replay.token_bucket import TokenBucket
 from engine.settings import Method, TaskSettings
 from engine.source.handshake import Verdict
 from engine.source.intake import Intake, IntakeEvents
+from engine.source.snapshot_turns import SnapshotTurns
 from engine.spool.spool import Spool
 from engine.stats import LineStats
 from engine.supervision.line_events import log_connected, warn_of_lost_position
+from engine.supervision.line_plan import LinePlan
 from engine.supervision.phases import Phases
 from engine.supervision.reading import LineReading, read_line
 from engine.supervision.recovery import DAMAGED, Decision, delay_seconds
 from engine.supervision.same_server import refuse_same_server
 from engine.supervision.states import TaskState
 from engine.supervision.troubles import Side, Troubles, side_of
-from engine.target.capabilities import probe_target
 
 log = structlog.get_logger("engine.line")
 
-LINE = "0"
 BEAT_SECONDS = 1.0
+CLUSTER_DELAY_SECONDS = 0.5
 CORRECTION_SECONDS = 5.0  # half of what a graceful stop may take
 
 
 class Line:
     """Runs one line of a task.
 
-    on_state: called with the state as it changes, and with what keeps the line from running (None: nothing).
+    on_state: called with each state, and with what keeps the line from running (None: nothing).
     """
 
     def __init__(
         self,
         settings: TaskSettings,
         *,
+        plan: LinePlan,
+        turns: SnapshotTurns,
         stats: LineStats,
         limiter: TokenBucket,
         on_state: Callable[[TaskState, str | None], None],
     ) -> None:
         self._settings = settings
+        self._plan = plan
         self._stats = stats
         self._limiter = limiter
         self._on_state = on_state
-        self._key = checkpoint_key(settings.task_id, LINE)
-        self._connection_prefix = f"redis-ferry:{settings.task_id}:{LINE}:"
-        self._claim = LineClaim(
-            settings.target,
-            settings.target_link,
-            self._key,
-            connection_prefix=self._connection_prefix,
-        )
+        self._target = TargetSide(settings, plan.name)
         run_name = f"{os.getpid()}-{time.time_ns()}"
-        self._spool = Spool.recover(settings.spool, line=LINE, run_name=run_name)
+        self._spool = Spool.recover(settings.spool, line=plan.name, run_name=run_name)
         self._intake = Intake(
-            settings.source,
+            plan.place,
             settings.source_link,
             self._spool,
             stats,
@@ -94,11 +91,12 @@ class Line:
                 on_connected=self._on_source_connected,
                 on_given_up=self._spool.end,
             ),
+            turns,
         )
         directory = settings.spool.directory
-        ledger = Ledger.open(None if directory is None else directory / f"ledger-{LINE}")
-        self._brought = Brought(ledger, settings, stats)
-        self._phases = Phases(settings, self._spool, self._intake, stats, self._brought)
+        ledger = Ledger.open(None if directory is None else directory / f"ledger-{plan.name}")
+        self._brought = Brought(ledger, settings, stats, plan.has_key)
+        self._phases = Phases(settings, plan, self._spool, self._intake, stats, self._brought)
         self._troubles = Troubles()
         self._state = TaskState.CONNECTING
         self._session: TargetSession | None = None
@@ -153,12 +151,15 @@ class Line:
         self.observe()
         ends = {Side.SOURCE: self._intake.link, Side.TARGET: self._session}
         up = [it for it, end in ends.items() if end is not None and not self._troubles.has(it)]
-        return read_line(LINE, self._stats, self._spool, up, self.lag_seconds, self.is_owing)
+        return read_line(
+            self._plan.name, self._stats, self._spool, up, self.lag_seconds, self.is_owing
+        )
 
     @property
     def trouble(self) -> str | None:
         """What keeps the line from running; None if nothing does."""
-        return self._troubles.text or self._spool.blocked
+        waiting = None if self._session is None else self._session.trouble
+        return self._troubles.text or waiting or self._spool.blocked
 
     def observe(self) -> None:
         """Bring the counters that others keep into `stats`."""
@@ -181,7 +182,7 @@ class Line:
         Raises:
             EngineError: whatever ended the line; all connections are closed, the spool keeps what it holds.
         """
-        structlog.contextvars.bind_contextvars(line=LINE)
+        structlog.contextvars.bind_contextvars(line=self._plan.name)
         try:
             await self._run()
         finally:
@@ -235,15 +236,10 @@ class Line:
         settings = self._settings
         if not self._intake.is_started:
             # First whether the target is one at all: nothing is asked of the source in vain.
-            await probe_target(settings.target, settings.target_link)
-            found = await self._claim.peek()
+            found = await self._target.peek()
             self._has_run = self._has_run or (found is not None and found.position is not None)
             await self._start_intake(found)
-        session = await TargetSession.open(
-            settings,
-            self._claim,
-            key=self._key,
-            connection_prefix=self._connection_prefix,
+        session = await self._target.open_session(
             known_epoch=self._stats.epoch,
             ledger_id=self._brought.ledger_id,
             accept=partial(refuse_same_server, self._intake.facts, settings.target),
@@ -261,7 +257,7 @@ class Line:
             if self._troubles.clear(Side.TARGET):
                 self._stats.reconnects += 1
                 self._stats.target_reconnects += 1
-            log_connected(settings, self._intake.facts, session)
+            log_connected(settings, self._plan.name, self._intake, session)
             if self._stop.is_set():
                 return
             if not self._phases.goes_on_with_snapshot(session):
@@ -348,6 +344,8 @@ class Line:
             self._out_of_step_at = error.offset
         side = side_of(error)
         seconds = delay_seconds(self._troubles.add(side, error), self._rng)
+        if self._plan.slots is not None if side is Side.SOURCE else self._target.is_cluster:
+            seconds = min(seconds, CLUSTER_DELAY_SECONDS)  # a replica is promoted within seconds
         self._stats.retries[type(error).__name__] += 1
         log.warning(f"{side}.retry", error=str(error), after_seconds=round(seconds, 2))
         self._on_state(TaskState.RECOVERING, self._troubles.text)

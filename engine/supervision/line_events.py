@@ -6,23 +6,26 @@ import structlog
 
 from engine.replay.target_session import TargetSession
 from engine.settings import TaskSettings
-from engine.source.facts import SourceFacts
+from engine.source.intake import Intake
 
 log = structlog.get_logger("engine.line")
 
 
-def log_connected(settings: TaskSettings, source: SourceFacts, session: TargetSession) -> None:
+def log_connected(
+    settings: TaskSettings, line: str, intake: Intake, session: TargetSession
+) -> None:
     """Both sides are there."""
     capabilities = session.capabilities
     log.info(
         "line.connected",
-        source=settings.source.address,
-        source_version=source.version or "unknown",
+        line=line,
+        source=intake.endpoint.address,
+        source_version=intake.facts.version or "unknown",
         target=settings.target.address,
         target_version=".".join(map(str, capabilities.version)),
         target_server=capabilities.server,
         target_rdb_version=capabilities.rdb_version,
-        source_clock_ms=source.clock_offset_ms,
+        source_clock_ms=intake.facts.clock_offset_ms,
         target_clock_ms=capabilities.clock_offset_ms,
         epoch=session.epoch,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import structlog
 
@@ -13,12 +13,13 @@ from engine.codec.stream import StreamTranscoder
 from engine.errors import SpoolDamaged
 from engine.position import Position
 from engine.replay.brought import Brought
+from engine.replay.flushing import flush_keys
 from engine.replay.margin import MARGIN_MS
-from engine.replay.margined_keys import MarginedKeys
 from engine.replay.owed import OwedExpiries, OwedFile
 from engine.replay.refused_keys import RefusedKeys
 from engine.replay.settlement import Settlement
 from engine.replay.settling import Settling
+from engine.replay.shards import MarginedKeysOfAll
 from engine.replay.snapshot_phase import SnapshotEnd, SnapshotPhase
 from engine.replay.stream_phase import StreamEnd, StreamPhase
 from engine.replay.target_session import TargetSession
@@ -34,6 +35,7 @@ from engine.source.handshake import FullResync, Verdict
 from engine.source.intake import Intake
 from engine.spool.spool import Spool
 from engine.stats import LineStats
+from engine.supervision.line_plan import LinePlan
 from engine.supervision.states import TaskState
 
 log = structlog.get_logger("engine.line")
@@ -51,6 +53,7 @@ class Phases:
     def __init__(
         self,
         settings: TaskSettings,
+        plan: LinePlan,
         spool: Spool,
         intake: Intake,
         stats: LineStats,
@@ -58,6 +61,7 @@ class Phases:
     ) -> None:
         self._brought = brought
         self._settings = settings
+        self._plan = plan
         self._spool = spool
         self._intake = intake
         self._stats = stats
@@ -69,7 +73,7 @@ class Phases:
         self._db = 0
         self._stream: StreamPhase | None = None
         self._refused_keys = RefusedKeys(settings.spool.directory, stats)
-        self._owed_file = OwedFile(settings.spool.directory)
+        self._owed_file = OwedFile(settings.spool.directory, plan.name)
         self._owed = self._owed_file.load()
         self._margin_since_ms = 0
         self._can_settle: bool | None = None
@@ -180,7 +184,7 @@ class Phases:
     def _settlement(self, session: TargetSession) -> Settlement:
         version = tuple(int(it) for it in self._intake.facts.version.split(".")[:2] if it.isdigit())
         return Settlement(
-            self._settings.source,
+            self._intake.endpoint,
             self._settings.source_link,
             tells_moments=version >= MOMENTS_SINCE,
             removes_missing=not self._intake.facts.is_replica,
@@ -188,6 +192,7 @@ class Phases:
             target_rdb_version=session.capabilities.rdb_version,
             values=value_bridge(session.capabilities, self._settings),
             takes_key_metadata=session.capabilities.key_metadata,
+            shard=self._plan.source_shard(),
         )
 
     def _source_replid(self) -> str:
@@ -299,6 +304,7 @@ class Phases:
             settling=lambda transcoder: self._settling(session, transcoder),
             recorder=self._brought.recorder,
             refused_keys=self._refused_keys,
+            flush=self._flush_of(session),
         )
         try:
             end = await stream.run()
@@ -328,9 +334,9 @@ class Phases:
         )
 
     def _settling(self, session: TargetSession, transcoder: StreamTranscoder) -> Settling:
-        def search(least_ms: int, with_hashes: bool) -> MarginedKeys:
-            return MarginedKeys(
-                self._settings.target,
+        def search(least_ms: int, with_hashes: bool) -> MarginedKeysOfAll:
+            return MarginedKeysOfAll(
+                session,
                 self._settings.target_link,
                 least_ms=least_ms,
                 has_field_ttls=with_hashes and session.capabilities.has_field_ttls,
@@ -344,6 +350,14 @@ class Phases:
             search=search,
             brought=self._brought,
             stats=self._stats,
+        )
+
+    def _flush_of(self, session: TargetSession) -> Callable[[int], Awaitable[None]] | None:
+        if self._plan.slots is None and not session.is_cluster:
+            return None
+        return lambda offset: flush_keys(
+            session,
+            lambda key: self._plan.has_key(key) and not session.has_applied(key, offset),
         )
 
     def _is_done(self) -> bool:

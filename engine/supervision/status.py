@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from engine.supervision.totals import LineStatus
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskStatus:
@@ -57,3 +59,8 @@ class TaskStatus:
     expiries_owed: bool = (
         False  # some on the target are not yet those of the source (replay/margin.py)
     )
+    cross_slot_split: int = 0  # commands and transactions that were split by slot of the target
+    slot_waits: int = 0  # batches that waited for slots of the target to settle
+    topology_changes: int = 0  # of the target cluster, noticed
+    slot_commands_skipped: int = 0  # read again after a loss, and already on the target
+    lines: tuple[LineStatus, ...] = ()

@@ -1,4 +1,4 @@
-"""One migration: its line and its state."""
+"""One migration: its state, and what it shows."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from engine.control_client import raise_if_cancelled
 from engine.errors import EngineError
 from engine.replay.token_bucket import TokenBucket
 from engine.settings import TaskSettings
-from engine.stats import LineStats
-from engine.supervision.line import Line
 from engine.supervision.reading import TaskReading
 from engine.supervision.states import FINAL_STATES, PHASES, TaskState, move, phase_in
 from engine.supervision.status import TaskStatus
+from engine.supervision.task_lines import TaskLines
+from engine.supervision.totals import rates, snapshot_progress, total
 
 log = structlog.get_logger("engine.task")
 
@@ -31,18 +31,16 @@ class Task:
         self.settings = settings
         self.state = TaskState.CREATED
         self.error: EngineError | None = None
-        self._stats = LineStats()
         self._limiter = TokenBucket(settings.bandwidth_limit_bytes_per_second)
-        self._line: Line | None = None
+        self._lines = TaskLines(settings, self._limiter, on_change=self._on_lines_changed)
         self._listeners: list[Callable[[TaskState], None]] = []
         self._stop = asyncio.Event()
-        self._trouble: str | None = None
         self._phase = PHASES[TaskState.CREATED]
 
     @property
     def wrote_to_target(self) -> bool:
         """Whether this run changed the target; until then a refusal leaves everything as it was."""
-        return self._line is not None and self._line.wrote_to_target
+        return self._lines.wrote_to_target
 
     def on_state_change(self, callback: Callable[[TaskState], None]) -> None:
         """Call `callback` with each new state, in the event loop."""
@@ -59,21 +57,14 @@ class Task:
         self._stop.set()
         if self.state is not TaskState.CREATED:
             self._move(TaskState.STOPPING)
-        if self._line is not None:
-            self._line.stop()
+        self._lines.stop()
 
     async def run(self) -> None:
         """Migrate until done, stopped, or an error that cannot be recovered from (which is raised)."""
         if not self._stop.is_set():
             self._move(TaskState.CONNECTING)
             try:
-                self._line = Line(
-                    self.settings,
-                    stats=self._stats,
-                    limiter=self._limiter,
-                    on_state=self._on_line_state,
-                )
-                await self._line.run()
+                await self._lines.run()
             except EngineError as error:
                 raise_if_cancelled()
                 self.error = error
@@ -89,40 +80,41 @@ class Task:
 
     def status(self) -> TaskStatus:
         """A snapshot of everything the task shows."""
-        line, stats = self._line, self._stats
-        if line is not None:
-            line.observe()
+        lines = self._lines
+        lines.observe()
+        stats = total(lines.stats)
+        bytes_per_second, keys_per_second = rates(lines.stats)
         return TaskStatus(
             ts=time.time(),
             task_id=self.settings.task_id,
             state=str(self.state),
             phase=self._phase,
-            full_migration_progress=self._snapshot_progress(),
+            full_migration_progress=snapshot_progress(stats),
             source_offset=stats.source_offset,
             read_offset=stats.read_offset,
             spooled_offset=stats.read_offset,
             applied_offset=stats.applied_offset,
-            lag_bytes=max(0, stats.source_offset - stats.applied_offset),
-            lag_seconds=round(line.lag_seconds, 6) if line is not None else 0.0,
+            lag_bytes=sum(max(0, it.source_offset - it.applied_offset) for it in lines.stats),
+            lag_seconds=round(lines.lag_seconds, 6),
             keys_applied=stats.keys_applied - stats.keys_skipped,
             commands_applied=stats.commands_applied,
             bytes_applied=stats.bytes_applied,
-            bytes_per_second=round(stats.bytes_rate.per_second(), 1),
-            spool_bytes=line.spool_bytes if line is not None else 0,
+            bytes_per_second=round(bytes_per_second, 1),
+            spool_bytes=lines.spool_bytes,
             reconnects=stats.reconnects,
             full_resyncs=stats.full_resyncs,
             partial_resyncs=stats.partial_resyncs,
             errors=stats.errors,
-            error=self._shown_error(line),
+            error=self._shown_error(),
             snapshot_bytes_read=stats.snapshot_bytes_read,
             snapshot_bytes_total=stats.snapshot_bytes_total,
             snapshot_keys_expected=stats.keys_expected,
             keys_skipped=stats.keys_skipped,
-            keys_per_second=round(stats.keys_rate.per_second(), 1),
+            keys_per_second=round(keys_per_second, 1),
             apply_lag_p50_seconds=round(stats.apply_lag.quantile(0.5), 6),
             apply_lag_p99_seconds=round(stats.apply_lag.quantile(0.99), 6),
             throttled_seconds=round(self._limiter.throttled_seconds, 3),
-            resumed=line is not None and line.is_resumed,
+            resumed=lines.is_resumed,
             source_reconnects=stats.source_reconnects,
             target_reconnects=stats.target_reconnects,
             retries=dict(stats.retries),
@@ -134,7 +126,12 @@ class Task:
             bridged=stats.bridged,
             leftovers_removed=stats.leftovers_removed,
             keys_fetched_again=stats.keys_fetched_again,
-            expiries_owed=line is not None and line.is_owing,
+            expiries_owed=lines.is_owing,
+            cross_slot_split=stats.cross_slot_split,
+            slot_waits=stats.slot_waits,
+            topology_changes=stats.topology_changes,
+            slot_commands_skipped=stats.slot_commands_skipped,
+            lines=lines.statuses(),
         )
 
     def reading(self) -> TaskReading:
@@ -143,21 +140,20 @@ class Task:
             task_id=self.settings.task_id,
             state=str(self.state),
             phase=self._phase,
-            progress_ratio=self._snapshot_progress() / 100,
+            progress_ratio=snapshot_progress(total(self._lines.stats)) / 100,
             bandwidth_limit_bytes_per_second=self._limiter.bytes_per_second,
             throttled_seconds=self._limiter.throttled_seconds,
             spool_memory_limit_bytes=self.settings.spool.memory_bytes,
             spool_disk_limit_bytes=self.settings.spool.disk_bytes,
-            lines=() if self._line is None else (self._line.reading(),),
+            lines=self._lines.readings(),
         )
 
-    def _shown_error(self, line: Line | None) -> str | None:
+    def _shown_error(self) -> str | None:
         if self.error is not None:
             return str(self.error)
-        return None if line is None or self.state in FINAL_STATES else line.trouble
+        return None if self.state in FINAL_STATES else self._lines.trouble
 
-    def _on_line_state(self, state: TaskState, trouble: str | None) -> None:
-        self._trouble = trouble
+    def _on_lines_changed(self, state: TaskState) -> None:
         if not self._stop.is_set():
             self._move(state)
 
@@ -169,15 +165,3 @@ class Task:
         log.debug("task.state", state=str(wanted))
         for listener in self._listeners:
             listener(wanted)
-
-    def _snapshot_progress(self) -> float:
-        stats = self._stats
-        if stats.snapshot_is_applied:
-            return 100.0
-        if stats.snapshot_bytes_total:
-            share = stats.snapshot_bytes_read / stats.snapshot_bytes_total
-        elif stats.keys_expected:
-            share = stats.keys_applied / stats.keys_expected
-        else:
-            share = 0.0
-        return round(min(share * 100, 99.9), 2)

@@ -102,16 +102,24 @@ def _payload(value_type: int, value: bytes, rdb_version: int) -> bytes:
     return body + crc64(body).to_bytes(8, "little")
 
 
-async def probe_target(endpoint: Endpoint, settings: TargetSettings) -> Capabilities:
+class TargetIsCluster(TargetRefused):
+    """The target is a node of a cluster, and was not expected to be one."""
+
+
+async def probe_target(
+    endpoint: Endpoint, settings: TargetSettings, *, cluster_tag: str | None = None
+) -> Capabilities:
     """Ask the target what it is and can load.
+
+    cluster_tag: it is a primary of a cluster, and keys with this hash tag are its.
 
     Raises:
         TargetUnreachable, TargetAuthError.
-        TargetRefused: it is a replica, a cluster node or too old.
+        TargetRefused: it is a replica or too old. TargetIsCluster: it is a cluster node.
     """
     client = control_client(endpoint, timeout_seconds=settings.connect_timeout_seconds)
     try:
-        return await _probe(client, endpoint)
+        return await _probe(client, endpoint, cluster_tag)
     except AuthenticationError as error:
         raise auth_error(endpoint, str(error)) from None
     except NoPermissionError as error:
@@ -143,21 +151,19 @@ def _refused(endpoint: Endpoint, text: str) -> EngineError:
     )
 
 
-async def _probe(client: Redis, endpoint: Endpoint) -> Capabilities:
+async def _probe(client: Redis, endpoint: Endpoint, cluster_tag: str | None) -> Capabilities:
     info = await client.info()
-    if info.get("cluster_enabled"):
-        raise TargetRefused(
-            f"the target {endpoint.address} is a cluster node, and this version migrates to standalone servers",
-            hint="use a standalone target",
-        )
+    if info.get("cluster_enabled") and cluster_tag is None:
+        raise TargetIsCluster(f"the target {endpoint.address} is a cluster node")
+    prefix = PROBE_PREFIX if cluster_tag is None else f"{PROBE_PREFIX}{{{cluster_tag}}}"
     if info.get("role") == "slave":
         raise TargetNotReady(
             f"the target {endpoint.address} is a replica of {info.get('master_host')}:{info.get('master_port')}",
             code="READONLY",
             hint="use its primary's address, or end the replication with REPLICAOF NO ONE",
         )
-    rdb_version = await _probe_rdb_version(client)
-    redis_types, valkey_types = await _probe_types(client, rdb_version)
+    rdb_version = await _probe_rdb_version(client, prefix)
+    redis_types, valkey_types = await _probe_types(client, rdb_version, prefix)
     before = time.time()
     seconds, microseconds = await client.time()
     after = time.time()
@@ -205,8 +211,8 @@ async def _ask_commands(client: Redis, level: tuple[int, int]) -> frozenset[byte
     return frozenset(str(name).upper().encode() for name in table)
 
 
-async def _probe_rdb_version(client: Redis) -> int:
-    key = PROBE_PREFIX + secrets.token_hex(8)
+async def _probe_rdb_version(client: Redis, prefix: str) -> int:
+    key = prefix + secrets.token_hex(8)
     async with client.pipeline(transaction=True) as pipe:
         pipe.set(key, "x", px=60_000)
         pipe.dump(key)
@@ -215,13 +221,15 @@ async def _probe_rdb_version(client: Redis) -> int:
     return int.from_bytes(payload[-10:-8], "little")
 
 
-async def _probe_types(client: Redis, rdb_version: int) -> tuple[frozenset[int], frozenset[int]]:
+async def _probe_types(
+    client: Redis, rdb_version: int, prefix: str
+) -> tuple[frozenset[int], frozenset[int]]:
     known = {
         number for version, types in _TYPES_BY_VERSION if version <= rdb_version for number in types
     }
     families = {"redis": set(known), "valkey": set(known)}
     for (family, number), value in _PROBES.items():
-        key = PROBE_PREFIX + secrets.token_hex(8)
+        key = prefix + secrets.token_hex(8)
         # A type number that the target's own family uses otherwise must not be tried: 22 and up.
         if (family == "valkey") != (rdb_version >= 80):
             continue

@@ -12,7 +12,7 @@ import ssl
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import cast
+from typing import Self, cast
 
 from engine.codec.block import Block
 from engine.codec.command_text import encode
@@ -90,7 +90,7 @@ class ShardLink(asyncio.Protocol):
         policy: ReplyPolicy,
         on_confirmed: Callable[[Block], None],
         on_failed: Callable[[EngineError], None],
-    ) -> ShardLink:
+    ) -> Self:
         """Connect, authenticate and name the connection.
 
         Raises:

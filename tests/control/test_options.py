@@ -316,3 +316,28 @@ def test_derived_task_id_may_be_given_back(inputs: Inputs, url: str) -> None:
     name = derive_task_id(parse_endpoint(url, role="source"), Endpoint(host="b"))
 
     assert name == inputs.read({**URLS, "task_id": name}).task.task_id
+
+
+def test_a_sentinel_side_has_logins_of_its_own(inputs: Inputs) -> None:
+    flags = {
+        "source": "redis+sentinel://u:p@a:1,b/main",
+        "target": "redis+sentinel://c/other",
+        "source_sentinel_user": "w",
+        "source_sentinel_password_file": inputs.file("watch.secret", b"watched\n"),
+        "address_map": "10.0.0.5:6379=node:7001,10.0.0.6=node6",
+    }
+    task = inputs.read(flags, TARGET_SENTINEL_PASSWORD="other").task
+    source, target = task.source, task.target
+    assert source.sentinel is not None
+    assert target.sentinel is not None
+    assert (source.username, source.password) == ("u", "p")
+    assert (source.sentinel.username, source.sentinel.password) == ("w", "watched")
+    assert source.sentinel.addresses == (("a", 1), ("b", 26379))
+    assert target.sentinel.password == "other"
+    assert source.address_map == (("10.0.0.5:6379", "node:7001"), ("10.0.0.6", "node6"))
+    assert "watched" not in str(task)
+
+
+def test_sentinel_logins_without_sentinels_are_refused(inputs: Inputs) -> None:
+    with pytest.raises(ConfigError, match="names no Sentinels"):
+        inputs.read(URLS | {"source_sentinel_user": "w"})

@@ -149,7 +149,7 @@ async def test_a_target_that_is_a_replica_is_refused(
     assert f"127.0.0.1:{primary.port}" in error.message
 
 
-async def test_a_cluster_node_is_refused_on_either_side(
+async def test_a_cluster_whose_slots_nobody_serves_is_refused_on_either_side(
     source: RunningServer, start_server: StartServer
 ) -> None:
     # The bus is at port + 10000 otherwise, which not every free port allows.
@@ -160,9 +160,9 @@ async def test_a_cluster_node_is_refused_on_either_side(
     at_target = await refusal(source.endpoint, node.endpoint)
     at_source = await refusal(node.endpoint, source.endpoint)
 
-    assert (type(at_source), type(at_target)) == (SourceRefused, TargetRefused)
-    assert "cluster" in at_source.message
-    assert "cluster" in at_target.message
+    assert (type(at_source), type(at_target)) == (SourceRefused, TargetNotReady)
+    assert "served by nobody" in at_source.message
+    assert "served by nobody" in at_target.message
 
 
 async def test_a_key_that_the_target_has_no_memory_for_is_named(

@@ -1,0 +1,146 @@
+"""Taking a line over on a cluster: the epoch in one slot, older connections closed on all nodes, every slot read."""
+
+from __future__ import annotations
+
+import asyncio
+from array import array
+from collections.abc import Mapping
+from typing import Any, cast
+
+from engine.checkpoint.checkpoint import Checkpoint
+from engine.checkpoint.claim import Claim, LineClaim
+from engine.checkpoint.slot_checkpoints import SlotCheckpoints, joined
+from engine.cluster.discovery import ask_cluster_map, endpoint_of
+from engine.cluster.topology import SLOTS, ClusterMap
+from engine.codec.slot_router import KEY_PREFIX
+from engine.codec.slots import key_slot, slot_tags
+from engine.control_client import LOST, control_client, raise_if_cancelled
+from engine.endpoint import Endpoint
+from engine.errors import EngineError, TargetNotReady, TargetRefused, TargetUnreachable
+from engine.settings import TargetSettings
+
+
+class ClusterClaim:
+    """The right to write one line on a cluster.
+
+    map, endpoints: the newest map, and each shard's primary in its order. slots: what every slot said when it was read.
+    """
+
+    def __init__(
+        self,
+        url: Endpoint,
+        settings: TargetSettings,
+        claim: LineClaim,
+        *,
+        key: bytes,
+        suffix: bytes,
+    ) -> None:
+        self._url = url
+        self._settings = settings
+        self._claim = claim
+        self._key_slot = key_slot(key)
+        self._suffix = suffix
+        self.map = ClusterMap(())
+        self.endpoints: list[Endpoint] = []
+        self.slots = SlotCheckpoints(None, array("q", [0]) * SLOTS)
+
+    async def refresh(self) -> bool:
+        """Ask for the map; whether it has changed.
+
+        Raises:
+            TargetUnreachable, TargetAuthError. TargetNotReady: slots are served by nobody.
+        """
+        found = await ask_cluster_map(
+            self._url,
+            role="target",
+            timeout_seconds=self._settings.connect_timeout_seconds,
+            known=self.map if self.map.shards else None,
+        )
+        if found is None:
+            raise TargetRefused(
+                f"the target {self._url.address} is no cluster any more",
+                hint="start a new task for it",
+            )
+        if found.unserved:
+            raise TargetNotReady(
+                f"{found.unserved} slots of the target cluster are served by nobody now",
+                code="CLUSTERDOWN",
+                hint="a failover is under way, or the cluster is to be repaired: redis-cli --cluster check",
+            )
+        is_new = [it.ranges for it in found.shards] != [it.ranges for it in self.map.shards] or [
+            it.primary.node_id for it in found.shards
+        ] != [it.primary.node_id for it in self.map.shards]
+        self.map = found
+        self.endpoints = [endpoint_of(it.primary, self._url) for it in found.shards]
+        self._claim.move_to(self.endpoints[found.table()[self._key_slot]])
+        return is_new
+
+    async def peek(self) -> Checkpoint | None:
+        """What the cluster has now; changes nothing."""
+        await self.refresh()
+        found = await self._claim.peek()
+        return None if found is None else await self._whole(found)
+
+    async def take(self, known_epoch: int) -> Claim:
+        """As LineClaim.take, on all nodes; then every slot's checkpoint is read into `slots`."""
+        await self.refresh()
+        claim = await self._claim.take(known_epoch)
+        nodes = [node for it in self.map.shards for node in (it.primary, *it.replicas)]
+        primaries = {it.address for it in self.endpoints}
+        for node in nodes:
+            endpoint = endpoint_of(node, self._url)
+            try:
+                await self._claim.close_older_on(endpoint, claim.epoch)
+            except EngineError:
+                # A replica that does not answer takes no writes either.
+                if endpoint.address in primaries:
+                    raise
+        if claim.checkpoint is None:
+            return claim
+        return Claim(claim.epoch, await self._whole(claim.checkpoint), claim.was_there)
+
+    async def check(self, epoch: int) -> None:
+        """As LineClaim.check."""
+        await self._claim.check(epoch)
+
+    async def withdraw(self) -> None:
+        """As LineClaim.withdraw."""
+        await self._claim.withdraw()
+
+    async def _whole(self, found: Checkpoint) -> Checkpoint:
+        self.slots = await self._read_slots()
+        return Checkpoint(
+            position=self.slots.position,
+            db=0,
+            epoch=found.epoch,
+            ledger=self.slots.ledger or found.ledger,
+            margin_since_ms=self.slots.margin_since_ms,
+        )
+
+    async def _read_slots(self) -> SlotCheckpoints:
+        tags = slot_tags()
+        hashes: list[Mapping[bytes, bytes]] = [{}] * SLOTS
+
+        async def read(number: int) -> None:
+            client = control_client(
+                self.endpoints[number], timeout_seconds=self._settings.reply_timeout_seconds
+            )
+            slots = sorted(self.map.shards[number].slots)
+            pipe = client.pipeline(transaction=False)
+            for slot in slots:
+                pipe.hgetall(KEY_PREFIX + tags[4 * slot : 4 * slot + 4] + b"}" + self._suffix)
+            try:
+                answers: list[Any] = await pipe.execute()
+                raise_if_cancelled()
+            except LOST as error:
+                raise_if_cancelled()
+                raise TargetUnreachable(
+                    f"the checkpoints cannot be read from the target {self.endpoints[number].address}: {error}"
+                ) from error
+            finally:
+                await client.aclose()
+            for slot, answer in zip(slots, answers, strict=True):
+                hashes[slot] = cast(Mapping[bytes, bytes], answer)
+
+        await asyncio.gather(*(read(number) for number in range(len(self.endpoints))))
+        return joined(hashes)

@@ -1,0 +1,89 @@
+"""The checkpoints of a line on a cluster: one for each slot, in the slot itself. Pure.
+
+    redis-ferry:slot:{four letters of that slot}:task:line
+        p   snapshot (not resumable) | stream
+        g   which snapshot the slot's data began with; all slots must agree
+        r   the source's replication id
+        o   last byte of the stream that the slot has
+        m   moment (ms) since when TTLs may stand with a margin, 0: all are exact
+        l   id of the list of names the task has brought
+
+Written by the slot's own transactions (codec/slot_router.py), and for all slots every few seconds. As data and checkpoint
+are in one slot, they move together when the slot does, and roll back together when a primary is lost.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from engine.cluster.topology import SLOTS
+from engine.codec.command_text import encode
+from engine.position import Position
+
+
+@dataclass(frozen=True, slots=True)
+class SlotCheckpoints:
+    """What all slots say together.
+
+    position: from where to go on; None if a slot has no checkpoint of the stream, or of another snapshot than the
+    others. applied: for each slot the offset that it has.
+    """
+
+    position: Position | None
+    applied: array[int]
+    generation: str = ""
+    margin_since_ms: int = 0
+    ledger: str = ""
+
+
+def slot_suffix(task_id: str, line: str) -> bytes:
+    """What the names end with."""
+    return b":%b:%b" % (task_id.encode(), line.encode())
+
+
+def encoded_fields(fields: Mapping[str, str]) -> tuple[bytes, int]:
+    """Names and values as bulk strings, and how many."""
+    flat = [text for pair in fields.items() for text in pair]
+    return encode(*flat).split(b"\r\n", 1)[1], len(flat)
+
+
+def slot_fields(
+    *, phase: str, generation: str, replid: str, offset: int, margin_since_ms: int, ledger: str
+) -> dict[str, str]:
+    """The fields of every slot."""
+    return {"p": phase, "g": generation, "r": replid, "o": str(max(offset, 0)),
+            "m": str(margin_since_ms), "l": ledger}  # fmt: skip
+
+
+def joined(hashes: Sequence[Mapping[bytes, bytes]]) -> SlotCheckpoints:
+    """Read those of all slots, in order; what cannot be read counts as not there."""
+    applied = array("q", [0]) * SLOTS
+    nothing = SlotCheckpoints(None, applied)
+    generations: set[bytes] = set()
+    lowest, replid, margin, ledger = -1, b"", 0, b""
+    for slot, fields in enumerate(hashes):
+        try:
+            if fields[b"p"] != b"stream":
+                return nothing
+            offset, since = int(fields[b"o"]), int(fields[b"m"])
+            generations.add(fields[b"g"])
+            its_replid, ledger = fields[b"r"], fields.get(b"l", b"")
+        except (KeyError, ValueError):
+            return nothing
+        applied[slot] = offset
+        if since and (not margin or since < margin):
+            margin = since
+        if lowest < 0 or offset < lowest:
+            lowest, replid = offset, its_replid
+    if len(generations) != 1 or len(hashes) != SLOTS or not replid:
+        return nothing
+    (generation,) = generations
+    return SlotCheckpoints(
+        Position(replid.decode("ascii", "replace"), lowest),
+        applied,
+        generation.decode("ascii", "replace"),
+        margin,
+        ledger.decode("ascii", "replace"),
+    )

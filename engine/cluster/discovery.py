@@ -1,0 +1,150 @@
+"""Asks the nodes of a cluster for its map, one after the other until one answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
+
+from engine.cluster.topology import ClusterMap, Node, read_nodes, read_shards, read_slots
+from engine.connect import connect_hint
+from engine.control_client import LOST, control_client, raise_if_cancelled, reply_text
+from engine.endpoint import Endpoint, Role
+from engine.errors import (
+    EngineError,
+    SourceAuthError,
+    SourceNotReady,
+    SourceUnreachable,
+    TargetAuthError,
+    TargetNotReady,
+    TargetUnreachable,
+)
+
+_UNREACHABLE = {"source": SourceUnreachable, "target": TargetUnreachable}
+_AUTH = {"source": SourceAuthError, "target": TargetAuthError}
+
+
+def endpoint_of(node: Node, like: Endpoint) -> Endpoint:
+    """A node's address with the login and the certificates of the side's URL, through its address map."""
+    host, port = mapped_address(node.host, node.port, like.address_map)
+    return replace(like, host=host, port=port, unix_path=None, more=(), sentinel=None)
+
+
+def mapped_address(host: str, port: int, address_map: Iterable[tuple[str, str]]) -> tuple[str, int]:
+    """What an announced address is to the worker: `host:port` is looked for first, then the host alone."""
+    names = dict(address_map)
+    if (to := names.get(f"{host}:{port}")) is not None:
+        new_host, _, new_port = to.rpartition(":")
+        return (new_host.strip("[]"), int(new_port)) if new_port.isdigit() else (to, port)
+    return names.get(host, host), port
+
+
+def addresses_of(endpoint: Endpoint) -> list[Endpoint]:
+    """The address of the URL and the others beside it."""
+    others = [replace(endpoint, host=host, port=port, more=()) for host, port in endpoint.more]
+    return [replace(endpoint, more=()), *others]
+
+
+async def ask_cluster_map(
+    endpoint: Endpoint,
+    *,
+    role: Role,
+    timeout_seconds: float,
+    known: ClusterMap | None = None,
+) -> ClusterMap | None:
+    """The map as the first node that answers has it; None if that one is no cluster node.
+
+    known: an earlier map, whose nodes are asked as well.
+
+    Raises:
+        SourceUnreachable, TargetUnreachable: nobody answers. SourceAuthError, TargetAuthError.
+        SourceNotReady, TargetNotReady: a node answers that it is loading.
+    """
+    asked: dict[str, Endpoint] = {}
+    if known is not None:
+        for shard in known.shards:
+            for node in (shard.primary, *shard.replicas):
+                it = endpoint_of(node, endpoint)
+                asked.setdefault(it.address, it)
+    for it in addresses_of(endpoint):
+        asked.setdefault(it.address, it)
+    failure: EngineError | None = None
+    for it in asked.values():
+        client = control_client(
+            it, timeout_seconds=min(timeout_seconds, 2.0) if known else timeout_seconds
+        )
+        try:
+            return await ask_map(client, it)
+        except LOST as error:
+            raise_if_cancelled()
+            failure = _as_error(it, role, error)
+            if isinstance(failure, SourceAuthError | TargetAuthError):
+                raise failure from None
+        finally:
+            await _closed(client)
+    assert failure is not None
+    raise failure
+
+
+async def _closed(client: Redis) -> None:
+    try:
+        await client.aclose()
+    except LOST:
+        raise_if_cancelled()
+
+
+def _as_error(endpoint: Endpoint, role: Role, error: Exception) -> EngineError:
+    text = reply_text(error) if isinstance(error, RedisError) else str(error)
+    if isinstance(error, AuthenticationError):
+        return _AUTH[role](
+            f"the {role} {endpoint.address} refuses the login: {error}",
+            hint=f"check user and password: --{role}-password-file, or user:password@ in the URL",
+        )
+    if isinstance(error, NoPermissionError):
+        return _AUTH[role](
+            f"the {role} {endpoint.address} does not permit its cluster map to be asked for: {error}",
+            hint="grant it: ACL SETUSER <user> +cluster|nodes +cluster|shards +cluster|slots +info",
+        )
+    if text.startswith("LOADING"):
+        if role == "source":
+            return SourceNotReady(f"the source {endpoint.address} is loading its data")
+        return TargetNotReady(
+            f"the target {endpoint.address} takes no writes now: {text}", code="LOADING"
+        )
+    return _UNREACHABLE[role](
+        f"cannot connect to the {role} {endpoint.address}: {text}",
+        hint=connect_hint(endpoint, role, text),
+    )
+
+
+async def ask_map(client: Redis, endpoint: Endpoint) -> ClusterMap | None:
+    """The map of one node; None if it is none of a cluster. Raises redis-py's errors."""
+    refusal: RedisError | None = None
+    host = endpoint.host
+    for command, read in (("NODES", _nodes), ("SHARDS", read_shards), ("SLOTS", read_slots)):
+        try:
+            # In two words, so that redis-py hands the reply over as it is.
+            reply: Any = await client.execute_command("CLUSTER", command)  # type: ignore[no-untyped-call]
+        except NoPermissionError as error:
+            raise_if_cancelled()
+            refusal = error
+            continue
+        except RedisError as error:
+            raise_if_cancelled()
+            if "cluster support disabled" in str(error) or "nknown command" in str(error):
+                return None
+            if "nknown subcommand" in str(error):
+                continue
+            raise
+        raise_if_cancelled()
+        return read(reply, host)
+    if refusal is not None:
+        raise refusal
+    return None
+
+
+def _nodes(reply: Any, asked_host: str) -> ClusterMap:
+    return read_nodes(reply.decode() if isinstance(reply, bytes) else str(reply), asked_host)

@@ -1,0 +1,82 @@
+"""Asks the target, or all primaries of it where it is a cluster."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+from redis.exceptions import RedisError
+
+from engine.cluster.discovery import ask_cluster_map, endpoint_of
+from engine.control_client import LOST, control_client, raise_if_cancelled
+from engine.endpoint import Endpoint
+from engine.errors import EngineError
+from engine.preflight.asking import Conversation
+from engine.preflight.facts import TargetState
+from engine.preflight.target_side import ask_facts, ask_target, unreachable
+from engine.settings import TaskSettings
+
+_SUMS = ("used_memory_bytes", "maxmemory_bytes")
+
+
+async def ask_target_or_shards(
+    settings: TaskSettings, *, source_databases: Iterable[int], looks_for_tasks: bool
+) -> TargetState:
+    """As `ask_target`; every primary of a cluster at the same time. Never raises."""
+    endpoint, seconds = settings.target, settings.target_link.connect_timeout_seconds
+    databases = sorted(source_databases)
+    if endpoint.unix_path is not None or not await _is_cluster(endpoint, seconds):
+        return await ask_target(
+            settings, source_databases=databases, looks_for_tasks=looks_for_tasks
+        )
+    try:
+        found = await ask_cluster_map(endpoint, role="target", timeout_seconds=seconds)
+    except EngineError as error:
+        return TargetState(endpoint=endpoint, error=error, has_info=False)
+    if found is None or not found.shards:
+        return TargetState(endpoint=endpoint, is_cluster=True, slots_unserved=16384)
+    try:
+        facts = await asyncio.gather(
+            *(_ask_one(endpoint_of(it.primary, endpoint), seconds) for it in found.shards)
+        )
+    except (RedisError, OSError) as error:
+        raise_if_cancelled()
+        return TargetState(endpoint=endpoint, error=unreachable(endpoint, error), has_info=False)
+    made: dict[str, Any] = dict(facts[0])
+    for name in _SUMS:
+        numbers = [it[name] for it in facts]
+        made[name] = None if None in numbers or 0 in numbers else sum(numbers)
+    if 0 in [it["maxmemory_bytes"] for it in facts]:
+        made["maxmemory_bytes"] = 0
+    made["keys"] = {0: sum(it["keys"].get(0, 0) for it in facts)}
+    made["denials"] = next((it["denials"] for it in facts if it["denials"]), ())
+    # A cluster has one database.
+    made["missing_db"] = next((db for db in databases if db), None)
+    made["databases"] = 1
+    return TargetState(
+        endpoint=endpoint,
+        shards=len(found.shards),
+        slots_unserved=found.unserved,
+        **made,
+    )
+
+
+async def _is_cluster(endpoint: Endpoint, seconds: float) -> bool:
+    """What does not answer is left to those who ask more."""
+    client = control_client(endpoint, timeout_seconds=seconds)
+    try:
+        info = await client.info("cluster")
+        raise_if_cancelled()
+    except LOST:
+        raise_if_cancelled()
+        return False
+    else:
+        return bool(info.get("cluster_enabled"))
+    finally:
+        await client.aclose()
+
+
+async def _ask_one(endpoint: Endpoint, seconds: float) -> dict[str, Any]:
+    async with Conversation(endpoint, timeout_seconds=seconds) as talk:
+        return await ask_facts(talk, ())

@@ -1,0 +1,34 @@
+"""What makes one line of a task: its name, its source shard, the slots it answers for. Made by planning.py."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from engine.cluster.places import Place
+from engine.codec.slots import key_slot, slot_tags
+from engine.replay.settlement import SourceShard
+
+ONLY_LINE = "0"  # the name of the line of a source that is no cluster
+
+
+@dataclass(frozen=True, slots=True)
+class LinePlan:
+    """slots: those of the source shard; None for a source that is no cluster."""
+
+    name: str
+    place: Place
+    slots: frozenset[int] | None = None
+
+    def has_key(self, key: bytes) -> bool:
+        """Whether the line's source may hold the key."""
+        return self.slots is None or key_slot(key) in self.slots
+
+    def source_shard(self) -> SourceShard:
+        """What whoever asks the source about keys has to know."""
+        probe_key = b""
+        if self.slots:
+            slot = min(self.slots)
+            probe_key = b"{%b}" % slot_tags()[4 * slot : 4 * slot + 4]
+        return SourceShard(
+            lambda: self.place.endpoint, probe_key, is_cluster=self.slots is not None
+        )

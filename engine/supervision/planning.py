@@ -1,0 +1,205 @@
+"""Which lines a task has: one, or one for each shard of a source cluster. And whether they may still go on.
+
+A key that moves from one source shard to another is deleted by the one (DEL) and made by the other (RESTORE), in two
+streams without an order between them. So slots may not move while a task runs, nor between two of its runs: a move is
+found by comparing the map with that of the task's beginning, kept in its folder.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import structlog
+
+from engine.cluster.discovery import ask_cluster_map
+from engine.cluster.places import ShardPlace, place_of
+from engine.cluster.topology import ClusterMap, Shard, shown_ranges
+from engine.errors import EngineError, SourceNotReady, SourceRefused, SourceUnreachable
+from engine.settings import ReadFrom, SpoolSettings, TaskSettings
+from engine.supervision.line_plan import ONLY_LINE, LinePlan
+
+log = structlog.get_logger("engine.task")
+
+FILE_NAME = "source-shards.json"
+LEAST_MEMORY_BYTES = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class KnownShard:
+    """A source shard at the task's beginning, its primary and configuration epoch as last seen."""
+
+    slots: str
+    node_ids: frozenset[str]
+    primary_id: str
+    epoch: int
+
+
+class SourceShards:
+    """The shards that a task began with. directory: the task's; None keeps nothing beyond the process."""
+
+    def __init__(self, directory: Path | None) -> None:
+        self._path = None if directory is None else directory / FILE_NAME
+        self._known: dict[str, KnownShard] = {}
+
+    @property
+    def is_known(self) -> bool:
+        """Whether there is a map to compare with."""
+        return bool(self._known)
+
+    def load(self) -> None:
+        """What an earlier run has noted."""
+        if self._path is None:
+            return
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            noted = json.loads(self._path.read_bytes())
+            self._known = {
+                name: KnownShard(it["slots"], frozenset(it["nodes"]), it["primary"], it["epoch"])
+                for name, it in noted.items()
+            }
+
+    def forget(self) -> None:
+        """The task is over."""
+        if self._path is not None:
+            with suppress(OSError):
+                self._path.unlink(missing_ok=True)
+
+    def check(self, found: ClusterMap) -> None:
+        """Compare with the beginning; note who leads now. Call with every map that is seen.
+
+        Raises:
+            SourceRefused: slots have moved between shards, or do so now.
+        """
+        if not self._known:
+            self._note(found)
+            return
+        if found.moving:
+            raise _moved(f"slot {min(found.moving)} is being moved to another shard")
+        if found.unserved:
+            return  # a failover is under way; who leads then is to be seen
+        for name, known in self._known.items():
+            shard = found.shard_with(known.node_ids)
+            if shard is None or shown_ranges(shard.ranges) != known.slots:
+                now = "nobody we know" if shard is None else shown_ranges(shard.ranges)
+                raise _moved(f"the shard that had the slots {known.slots} has {now} now ({name})")
+            if shard.primary.node_id == known.primary_id and shard.epoch > known.epoch:
+                # A node takes a higher epoch when it takes a slot over (cluster.c, clusterBumpConfigEpoch…).
+                raise _moved(
+                    f"the shard with the slots {known.slots} has given some away and got them back"
+                )
+        self._note(found)
+
+    def _note(self, found: ClusterMap) -> None:
+        before = self._known
+        fresh = {}
+        for shard in found.shards:
+            known = next((it for it in before.values() if it.node_ids & shard.node_ids), None)
+            ids = shard.node_ids | (known.node_ids if known else frozenset())
+            fresh[line_name(shard)] = KnownShard(
+                shown_ranges(shard.ranges), ids, shard.primary.node_id, shard.epoch
+            )
+        self._known = fresh
+        if self._path is None or fresh == before:
+            return
+        text = json.dumps(
+            {
+                name: {
+                    "slots": it.slots,
+                    "nodes": sorted(it.node_ids),
+                    "primary": it.primary_id,
+                    "epoch": it.epoch,
+                }
+                for name, it in fresh.items()
+            },
+            indent=1,
+        )
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            new = self._path.with_suffix(".new")
+            new.write_text(text)
+            new.replace(self._path)
+        except OSError as error:
+            log.warning("source.shards_not_noted", file=str(self._path), error=error.strerror)
+
+
+def _moved(what: str) -> SourceRefused:
+    return SourceRefused(
+        f"slots of the source have moved since the task began: {what}",
+        detail="the old shard's DEL of a moved key and the new shard's RESTORE have no order in common, "
+        "so keys of those slots may be wrong on the target",
+        hint="finish the move; then migrate anew: redis-ferry tasks forget, an empty target, and the same command",
+    )
+
+
+def line_name(shard: Shard) -> str:
+    """The name of a shard's line: its lowest slot tells it from the others as long as no slot moves."""
+    return f"s{shard.first_slot}"
+
+
+async def plan_lines(settings: TaskSettings, shards: SourceShards) -> list[LinePlan]:
+    """Ask the source what it is, and make a line for each of its shards.
+
+    A source that does not answer is left to a single line if no cluster was seen there before: it knows whether to
+    try again.
+
+    Raises:
+        SourceUnreachable, SourceNotReady, SourceAuthError. SourceRefused: slots have no server, or have moved.
+    """
+    source = settings.source
+    if source.sentinel is not None or source.unix_path is not None:
+        return [LinePlan(ONLY_LINE, place_of(source, role="source"))]
+    shards.load()
+    timeout_seconds = settings.source_link.connect_timeout_seconds
+    try:
+        found = await ask_cluster_map(source, role="source", timeout_seconds=timeout_seconds)
+    except EngineError as error:
+        if shards.is_known or source.more:
+            if isinstance(error, SourceUnreachable) and shards.is_known:
+                raise SourceNotReady(error.message, hint=error.hint) from error
+            raise
+        log.debug("source.map_not_asked", error=str(error))
+        found = None
+    if found is None:
+        if shards.is_known:
+            log.debug("source.is_no_cluster")
+        return [LinePlan(ONLY_LINE, place_of(source, role="source"))]
+    if found.unserved:
+        raise SourceRefused(
+            f"{found.unserved} of the source cluster's slots are served by nobody",
+            hint="repair it first: redis-cli --cluster check, redis-cli --cluster fix",
+        )
+    shards.check(found)
+    reads_from_replica = settings.cluster.read_from is ReadFrom.REPLICA
+    return [
+        LinePlan(
+            line_name(shard),
+            ShardPlace(
+                source,
+                found,
+                shard,
+                reads_from_replica=reads_from_replica,
+                timeout_seconds=timeout_seconds,
+                check=shards.check,
+            ),
+            shard.slots,
+        )
+        for shard in found.shards
+    ]
+
+
+def settings_of_line(settings: TaskSettings, lines: int) -> TaskSettings:
+    """The task's settings with the line's share of the spool."""
+    if lines == 1:
+        return settings
+    spool: SpoolSettings = settings.spool
+    return replace(
+        settings,
+        spool=replace(
+            spool,
+            memory_bytes=max(spool.memory_bytes // lines, LEAST_MEMORY_BYTES),
+            tail_bytes=spool.tail_bytes // lines,
+            disk_bytes=spool.disk_bytes // lines,
+        ),
+    )

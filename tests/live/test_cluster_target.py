@@ -1,0 +1,174 @@
+"""A cluster as the target: every slot with its own checkpoint, exactly once through whatever happens to it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from engine.endpoint import parse_endpoint
+from engine.errors import TargetRejected
+from engine.settings import DeliveryMode, Method, SpoolSettings
+from engine.supervision.states import TaskState
+from tests.fix_servers import BINARIES, StartServer
+from tests.live.cluster_load import ClusterLoad
+from tests.live.cluster_sides import checkpoints, differences
+from tests.live.running_task import MIB, Run, make_settings, migrate, running
+from tests.live.sides import offset_of
+from tests.live.test_cluster_source import catches_up
+from tests.servers.cluster import RunningCluster, even_ranges, holds
+
+pytestmark = [pytest.mark.live, pytest.mark.faults]
+NAME = "redis-8.2"
+CONFIG = {"repl-diskless-sync-delay": 0, "repl-backlog-size": "16mb"}
+
+
+def settings_to(source, cluster, folder: Path, **changes):
+    return make_settings(
+        source if not hasattr(source, "endpoint") else source.endpoint,
+        parse_endpoint(cluster.url, role="target"),
+        spool=SpoolSettings(memory_bytes=4 * MIB, directory=folder / "t1"),
+        **changes,
+    )
+
+
+@pytest.mark.parametrize("name", [it for it in ("redis-6.2", "valkey-9.1") if it in BINARIES])
+@pytest.mark.parametrize("delivery", list(DeliveryMode))
+async def test_a_server_into_a_cluster(
+    name: str, delivery: DeliveryMode, start_server: StartServer, tmp_path: Path
+) -> None:
+    source = start_server(name, config=CONFIG)
+    with RunningCluster(BINARIES[name], replicas=0) as target, ClusterLoad(source) as load:
+        load.has_written(2000)
+        async with running(settings_to(source, target, tmp_path, delivery=delivery)) as run:
+            await run.reaches(lambda: run.task.state is TaskState.STREAM, "the stream")
+            await asyncio.to_thread(load.has_written, 3000)
+            await asyncio.to_thread(load.stop)
+            await run.reaches_offset(offset_of(source))
+            assert await asyncio.to_thread(differences, source, target) == []
+        # Stopped, and gone on with.
+        with ClusterLoad(source, seed=3) as more:
+            more.has_written(1000)
+        async with running(settings_to(source, target, tmp_path, delivery=delivery)) as run:
+            await run.reaches_offset(offset_of(source))
+            status = run.task.status()
+            assert (status.full_resyncs, status.partial_resyncs) == (0, 1)
+            assert await asyncio.to_thread(differences, source, target) == []
+
+
+async def test_three_shards_into_five(tmp_path: Path) -> None:
+    with (
+        RunningCluster(BINARIES[NAME], replicas=0, config=CONFIG) as source,
+        RunningCluster(BINARIES[NAME], replicas=0, layout=even_ranges(5)) as target,
+        ClusterLoad(source) as load,
+    ):
+        load.has_written(2000)
+        url = parse_endpoint(source.url, role="source")
+        async with running(settings_to(url, target, tmp_path)) as run:
+            await run.reaches(lambda: run.task.state is TaskState.STREAM, "the stream")
+            await asyncio.to_thread(load.has_written, 2000)
+            await asyncio.to_thread(load.stop)
+            await catches_up(run, source)
+            assert await asyncio.to_thread(differences, source, target) == []
+
+
+async def test_a_full_migration_leaves_nothing_of_ours(
+    start_server: StartServer, tmp_path: Path
+) -> None:
+    source = start_server(NAME, config=CONFIG)
+    with RunningCluster(BINARIES[NAME], replicas=0) as target:
+        with ClusterLoad(source) as load:
+            load.has_written(2000)
+        task = await migrate(settings_to(source, target, tmp_path, method=Method.FULL))
+        assert task.state is TaskState.DONE
+        assert await asyncio.to_thread(differences, source, target) == []
+        assert checkpoints(target) == []
+
+
+async def test_a_primary_is_lost_with_writes_that_its_replica_lacks(
+    start_server: StartServer, tmp_path: Path
+) -> None:
+    source = start_server(NAME, config=CONFIG)
+    with RunningCluster(BINARIES[NAME]) as target, ClusterLoad(source) as load:
+        load.has_written(1000)
+        async with running(settings_to(source, target, tmp_path)) as run:
+            await run.reaches(lambda: run.task.state is TaskState.STREAM, "the stream")
+            await asyncio.to_thread(load.has_written, 1000)
+            victim = target.primaries()[1]
+            (replica,) = target.replicas_of(victim)
+            os.kill(replica.server.pid, signal.SIGSTOP)
+            await asyncio.to_thread(load.has_written, 1000)
+            victim.server.kill()
+            os.kill(replica.server.pid, signal.SIGCONT)
+            await asyncio.to_thread(target.follows, replica)
+            await asyncio.to_thread(
+                holds, lambda: all(it.is_ok for it in target.running), "the cluster is ok"
+            )
+            before = run.task.status().applied_offset
+            await run.reaches(
+                lambda: (
+                    run.task.status().applied_offset > before and run.task.state is TaskState.STREAM
+                ),
+                "applying again",
+                deadline_seconds=2,
+            )
+            await asyncio.to_thread(load.has_written, 1000)
+            await asyncio.to_thread(load.stop)
+            await run.reaches_offset(offset_of(source))
+            status = run.task.status()
+            assert status.full_resyncs == 1
+            assert status.target_reconnects >= 1
+            assert status.slot_commands_skipped > 0
+            assert await asyncio.to_thread(differences, source, target) == []
+
+
+async def test_slots_move_while_data_flow(start_server: StartServer, tmp_path: Path) -> None:
+    source = start_server(NAME, config=CONFIG)
+    with RunningCluster(BINARIES[NAME], replicas=0) as target, ClusterLoad(source) as load:
+        load.has_written(1000)
+        async with running(settings_to(source, target, tmp_path)) as run:
+            await run.reaches(lambda: run.task.state is TaskState.STREAM, "the stream")
+            new = await asyncio.to_thread(target.add_node)
+            old = target.primaries()[0]
+
+            def moves() -> None:
+                for slot in range(300):
+                    target.move_slot(slot, new)
+                for slot in range(100):
+                    target.move_slot(slot, old)
+
+            await asyncio.to_thread(moves)
+            await asyncio.to_thread(load.has_written, 500)
+            await asyncio.to_thread(load.stop)
+            await run.reaches_offset(offset_of(source))
+            status = run.task.status()
+            assert (status.full_resyncs, status.target_reconnects) == (1, 0)
+            assert status.topology_changes > 0
+            assert await asyncio.to_thread(differences, source, target) == []
+
+
+async def test_what_spans_slots_is_split_or_stops_the_task(
+    start_server: StartServer, tmp_path: Path
+) -> None:
+    source = start_server(NAME, config=CONFIG)
+    with RunningCluster(BINARIES[NAME], replicas=0) as target, source.client() as client:
+        run = Run(settings_to(source, target, tmp_path))
+        await run.reaches(lambda: run.task.state is TaskState.STREAM, "the stream")
+        client.mset({"a": 1, "b": 2, "c": 3, "d": 4})
+        client.delete("c", "d")
+        with client.pipeline(transaction=True) as pipe:
+            pipe.incr("a").incr("b").execute()
+        client.publish("news", "x")
+        await run.reaches_offset(offset_of(source))
+        assert await asyncio.to_thread(differences, source, target) == []
+        assert run.task.status().cross_slot_split == 3
+        client.flushall()
+        client.set("e", 5)
+        await run.reaches_offset(offset_of(source))
+        assert await asyncio.to_thread(differences, source, target) == []
+        client.rename("e", "f")
+        with pytest.raises(TargetRejected, match=r"RENAME on key b'e'.*several slots"):
+            await run.future

@@ -1,0 +1,297 @@
+"""A real cluster on 127.0.0.1: primaries with replicas, up in some three seconds, and what is done to one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Self
+
+from redis.exceptions import RedisError
+
+from engine.cluster.topology import SLOTS, ClusterMap, Range, read_nodes
+from engine.demo.servers import RunningServer, ServerBinary
+from engine.endpoint import Endpoint
+
+BUS_DISTANCE = 10_000
+PORTS = range(21_000, 31_000)
+NODE_TIMEOUT_MS = 1000
+START_SECONDS = 20.0
+POLL_SECONDS = 0.02
+KEYS_AT_ONCE = 100
+
+
+def even_ranges(shards: int) -> list[list[Range]]:
+    """All slots, in order, in equal parts."""
+    edges = [SLOTS * n // shards for n in range(shards + 1)]
+    return [[(edges[n], edges[n + 1] - 1)] for n in range(shards)]
+
+
+def holds(is_true: Callable[[], Any], what: str, deadline_seconds: float = START_SECONDS) -> Any:
+    """Wait until `is_true()` and return it."""
+    deadline = time.monotonic() + deadline_seconds
+    while True:
+        answer = is_true()
+        if answer:
+            return answer
+        assert time.monotonic() < deadline, f"not within {deadline_seconds:g} s: {what}"
+        time.sleep(POLL_SECONDS)
+
+
+def free_cluster_port() -> int:
+    """A port that is free together with its bus port."""
+    for _ in range(200):
+        port = random.choice(PORTS)
+        try:
+            with socket.socket() as one, socket.socket() as other:
+                one.bind(("127.0.0.1", port))
+                other.bind(("127.0.0.1", port + BUS_DISTANCE))
+        except OSError:
+            continue
+        return port
+    raise AssertionError("no free pair of ports")
+
+
+class ClusterNode:
+    """One server of a cluster. node_id: as the cluster calls it."""
+
+    def __init__(self, server: RunningServer) -> None:
+        self.server = server
+        with server.client() as client:
+            self.node_id = self._text(client.execute_command("CLUSTER", "MYID"))
+
+    @staticmethod
+    def _text(reply: Any) -> str:
+        return reply.decode() if isinstance(reply, bytes) else str(reply)
+
+    def ask(self, *command: Any) -> Any:
+        with self.server.client() as client:
+            return client.execute_command(*command)
+
+    def map(self) -> ClusterMap:
+        return read_nodes(self._text(self.ask("CLUSTER", "NODES")), "127.0.0.1")
+
+    @property
+    def is_ok(self) -> bool:
+        return "cluster_state:ok" in self._text(self.ask("CLUSTER", "INFO"))
+
+
+class RunningCluster:
+    """Primaries and their replicas. `with` runs it; every node is ended by pid at the end.
+
+    layout: the slots of each primary. replicas: for each primary. binaries: one for all nodes.
+    """
+
+    def __init__(
+        self,
+        binary: ServerBinary,
+        *,
+        layout: Sequence[Sequence[Range]] | None = None,
+        replicas: int = 1,
+        config: dict[str, Any] | None = None,
+    ) -> None:
+        self._binary = binary
+        self._layout = layout or even_ranges(3)
+        self._replicas = replicas
+        self._config = config or {}
+        self.nodes: list[ClusterNode] = []
+        self._servers: list[RunningServer] = []
+
+    # ---- life
+
+    def start(self) -> Self:
+        count = len(self._layout) * (1 + self._replicas)
+        with ThreadPoolExecutor(4) as pool:
+            self.nodes = list(pool.map(lambda _: self._start_node(), range(count)))
+        first = self.nodes[0]
+        for epoch, node in enumerate(self.nodes, 1):
+            node.ask("CLUSTER", "SET-CONFIG-EPOCH", epoch)
+            if node is not first:
+                node.ask("CLUSTER", "MEET", "127.0.0.1", first.server.port)
+        primaries = self.nodes[: len(self._layout)]
+        for node, ranges in zip(primaries, self._layout, strict=True):
+            slots = [slot for a, b in ranges for slot in range(a, b + 1)]
+            node.ask("CLUSTER", "ADDSLOTS", *slots)
+        holds(lambda: self._knows_all(count), "every node knows every other one")
+        for number, node in enumerate(self.nodes[len(primaries) :]):
+            node.ask("CLUSTER", "REPLICATE", primaries[number % len(primaries)].node_id)
+        self.is_ok()
+        return self
+
+    def _start_node(self) -> ClusterNode:
+        for attempt in range(5):
+            server = RunningServer(
+                self._binary,
+                port=free_cluster_port(),
+                config={
+                    "cluster-enabled": "yes",
+                    "cluster-node-timeout": NODE_TIMEOUT_MS,
+                    "cluster-config-file": "nodes.conf",
+                    "repl-diskless-sync-delay": 0,
+                    "repl-ping-replica-period": 1,
+                    "enable-debug-command": "yes",
+                    **self._config,
+                },
+            )
+            self._servers.append(server)
+            try:
+                return ClusterNode(server.start())
+            except Exception:
+                if attempt == 4:
+                    raise
+        raise AssertionError
+
+    def _knows_all(self, count: int) -> bool:
+        return all(
+            len(
+                [
+                    it
+                    for it in ClusterNode._text(node.ask("CLUSTER", "NODES")).splitlines()
+                    if "handshake" not in it
+                ]
+            )
+            >= count
+            for node in self.nodes
+        )
+
+    def add_node(self) -> ClusterNode:
+        """One more primary, without slots, known to all."""
+        node = self._start_node()
+        known = next(it for it in self.nodes if it.server.is_running)
+        node.ask("CLUSTER", "MEET", "127.0.0.1", known.server.port)
+        self.nodes.append(node)
+        holds(
+            lambda: all(
+                node.node_id in ClusterNode._text(it.ask("CLUSTER", "NODES"))
+                for it in self.nodes
+                if it.server.is_running
+            ),
+            "all know the new node",
+        )
+        holds(lambda: node.is_ok, "the new node is ok")
+        return node
+
+    def stop(self) -> None:
+        for server in self._servers:
+            if server.is_running:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(server.pid, signal.SIGCONT)
+                server.kill()
+            server.stop()
+
+    def __enter__(self) -> Self:
+        try:
+            return self.start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    # ---- what it is
+
+    @property
+    def running(self) -> list[ClusterNode]:
+        return [it for it in self.nodes if it.server.is_running]
+
+    def is_ok(self, deadline_seconds: float = START_SECONDS) -> None:
+        """Wait until every node that runs calls the cluster ok, and every replica has its primary's data."""
+
+        def all_ok() -> bool:
+            try:
+                return all(it.is_ok and self._is_synced(it) for it in self.running)
+            except (RedisError, OSError):
+                return False
+
+        holds(all_ok, "the cluster is ok", deadline_seconds)
+
+    def _is_synced(self, node: ClusterNode) -> bool:
+        with node.server.client() as client:
+            info = client.info("replication")
+        return info["role"] == "master" or info.get("master_link_status") == "up"
+
+    def map(self) -> ClusterMap:
+        return self.running[0].map()
+
+    def primaries(self) -> list[ClusterNode]:
+        ids = [it.primary.node_id for it in self.map().shards]
+        return [next(it for it in self.nodes if it.node_id == wanted) for wanted in ids]
+
+    def primary_of(self, slot: int) -> ClusterNode:
+        shard = self.map().shard_of(slot)
+        assert shard is not None
+        return next(it for it in self.nodes if it.node_id == shard.primary.node_id)
+
+    def replicas_of(self, node: ClusterNode) -> list[ClusterNode]:
+        shard = next(it for it in self.map().shards if it.primary.node_id == node.node_id)
+        ids = {it.node_id for it in shard.replicas}
+        return [it for it in self.nodes if it.node_id in ids]
+
+    @property
+    def endpoint(self) -> Endpoint:
+        return self.running[0].server.endpoint
+
+    @property
+    def url(self) -> str:
+        return "redis://" + ",".join(f"127.0.0.1:{it.server.port}" for it in self.nodes[:3])
+
+    def offsets(self) -> dict[str, int]:
+        """The replication offset of each primary, by its node id."""
+        found = {}
+        for node in self.primaries():
+            with node.server.client() as client:
+                found[node.node_id] = int(client.info("replication")["master_repl_offset"])
+        return found
+
+    # ---- what is done to it
+
+    def promote(self, replica: ClusterNode) -> None:
+        """A manual failover, and wait until all know."""
+        replica.ask("CLUSTER", "FAILOVER")
+        self.follows(replica)
+
+    def follows(self, node: ClusterNode, deadline_seconds: float = START_SECONDS) -> None:
+        """Wait until everyone has `node` as a primary."""
+        holds(
+            lambda: all(
+                node.node_id in {it.primary.node_id for it in other.map().shards}
+                for other in self.running
+            ),
+            "the replica is promoted",
+            deadline_seconds,
+        )
+
+    def move_slot(self, slot: int, to: ClusterNode) -> None:
+        """As redis-cli --cluster reshard does it: key by key, with MIGRATE."""
+        origin = self.primary_of(slot)
+        if origin.node_id == to.node_id:
+            return
+        to.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", origin.node_id)
+        origin.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", to.node_id)
+        with origin.server.client() as client:
+            while keys := client.execute_command("CLUSTER", "GETKEYSINSLOT", slot, KEYS_AT_ONCE):
+                client.execute_command(
+                    "MIGRATE", "127.0.0.1", to.server.port, "", 0, 5000, "REPLACE", "KEYS", *keys
+                )
+        to.ask("CLUSTER", "SETSLOT", slot, "NODE", to.node_id)
+        origin.ask("CLUSTER", "SETSLOT", slot, "NODE", to.node_id)
+        for node in self.primaries():
+            if node.node_id not in {to.node_id, origin.node_id}:
+                node.ask("CLUSTER", "SETSLOT", slot, "NODE", to.node_id)
+
+
+@contextlib.contextmanager
+def paused(server: RunningServer) -> Iterator[None]:
+    """The process stands still."""
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(server.pid, signal.SIGCONT)
