@@ -89,6 +89,14 @@ async def ask_cluster_map(
     raise failure
 
 
+async def primaries_of(
+    endpoint: Endpoint, *, role: Role, timeout_seconds: float
+) -> list[Endpoint] | None:
+    """The primaries of a cluster; None if it is no cluster. Raises as `ask_cluster_map`."""
+    found = await ask_cluster_map(endpoint, role=role, timeout_seconds=timeout_seconds)
+    return None if found is None else [endpoint_of(it.primary, endpoint) for it in found.shards]
+
+
 async def _closed(client: Redis) -> None:
     try:
         await client.aclose()

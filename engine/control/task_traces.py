@@ -32,7 +32,7 @@ from engine.checkpoint.catalog import (
     remove_of_task,
     remove_of_task_on_shard,
 )
-from engine.cluster.discovery import ask_cluster_map, endpoint_of
+from engine.cluster.discovery import primaries_of
 from engine.cluster.sentinel import ask_primary
 from engine.connect import connect_hint
 from engine.control.control_socket import socket_path
@@ -160,12 +160,10 @@ async def target_servers(target: Endpoint) -> tuple[list[Endpoint], bool]:
     if target.sentinel is not None:
         return [await ask_primary(target, role="target")], False
     try:
-        found = await ask_cluster_map(target, role="target", timeout_seconds=TIMEOUT_SECONDS)
+        found = await primaries_of(target, role="target", timeout_seconds=TIMEOUT_SECONDS)
     except EngineError:
         return [target], False  # whatever is wrong is said by whoever connects
-    if found is None:
-        return [target], False
-    return [endpoint_of(it.primary, target) for it in found.shards], True
+    return ([target], False) if found is None else (found, True)
 
 
 async def find_traces(spool_dir: Path, target: Endpoint | None) -> list[TaskTrace]:

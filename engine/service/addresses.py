@@ -10,8 +10,7 @@ from engine.service.refusals import BadParameter
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?")
 _IPV6 = re.compile(r"[0-9A-Fa-f:.]{2,45}")
 ADDRS_LIMIT = 4096  # characters; a cluster of 100 masters needs some 2,000
-MANY_NODES = "several nodes are given, and clusters are not supported by this version: give one standalone server"
-CLUSTER_NODE = "it is a node of a cluster, and clusters are not supported by this version"
+MANY_NODES = "several nodes are given, and they are no cluster: give one standalone server"
 
 
 def parse_addrs(text: str, *, name: str) -> list[tuple[str, int]]:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from engine.cluster.discovery import primaries_of
 from engine.control_client import control_client, raise_if_cancelled
-from engine.endpoint import Endpoint
+from engine.endpoint import Endpoint, Role
+from engine.errors import EngineError
 from engine.stats import Rate
 from engine.supervision.status import TaskStatus
 
@@ -36,40 +39,56 @@ class Figures:
 
 
 class Sizes:
-    """The number of keys on one server, asked again and again; the last answer while it does not answer."""
+    """The number of keys on one side, a cluster's summed up; asked again and again, the last answer while there is none."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
-        self._client: Redis = control_client(endpoint, timeout_seconds=ASK_TIMEOUT_SECONDS)
+    def __init__(self, endpoint: Endpoint, role: Role) -> None:
+        self._endpoint = endpoint
+        self._role = role
+        self._clients: list[Redis] = []
         self.keys = 0
 
     async def ask(self) -> None:
         """Ask once."""
         try:
-            info = await self._client.info("keyspace")
-        except (RedisError, OSError):
+            if not self._clients:
+                await self._find()
+            infos = await asyncio.gather(*(it.info("keyspace") for it in self._clients))
+        except (EngineError, RedisError, OSError):
             raise_if_cancelled()
-            with contextlib.suppress(RedisError, OSError):
-                await self._client.connection_pool.disconnect()
+            await self.close()  # the next time a cluster may look otherwise
             return
         raise_if_cancelled()
-        self.keys = sum(
-            int(db["keys"])
-            for name, db in info.items()
-            if name.startswith("db") and name[2:].isdigit()
+        self.keys = sum(_keys_in(info) for info in infos)
+
+    async def _find(self) -> None:
+        servers = await primaries_of(
+            self._endpoint, role=self._role, timeout_seconds=ASK_TIMEOUT_SECONDS
         )
+        self._clients = [
+            control_client(it, timeout_seconds=ASK_TIMEOUT_SECONDS)
+            for it in servers or [self._endpoint]
+        ]
 
     async def close(self) -> None:
-        """Close the connection."""
-        with contextlib.suppress(RedisError, OSError):
-            await self._client.aclose()
+        """Close the connections."""
+        clients, self._clients = self._clients, []
+        for client in clients:
+            with contextlib.suppress(RedisError, OSError):
+                await client.aclose()
+
+
+def _keys_in(info: Mapping[str, Any]) -> int:
+    return sum(
+        int(db["keys"]) for name, db in info.items() if name.startswith("db") and name[2:].isdigit()
+    )
 
 
 class Gauge:
     """Makes figures of a running task's status and of both servers' sizes. source: None for a backup."""
 
     def __init__(self, source: Endpoint | None, target: Endpoint) -> None:
-        self._source = None if source is None else Sizes(source)
-        self._target = Sizes(target)
+        self._source = None if source is None else Sizes(source, "source")
+        self._target = Sizes(target, "target")
         self._ops = Rate()
 
     async def look(self, status: TaskStatus, *, is_migrating: bool) -> Figures:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 from pathlib import Path
 
 import structlog
 from redis.exceptions import RedisError
 
-from engine.checkpoint.catalog import remove_of_task
+from engine.checkpoint.catalog import remove_of_task, remove_of_task_on_shard
+from engine.cluster.discovery import primaries_of
 from engine.control_client import control_client, raise_if_cancelled
 from engine.endpoint import Endpoint
+from engine.errors import EngineError
 
 log = structlog.get_logger("engine.service")
 
@@ -23,10 +26,17 @@ async def remove_leftovers(target: Endpoint | None, engine_task_id: str, folder:
     await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
     if target is None:
         return
-    client = control_client(target, timeout_seconds=TIMEOUT_SECONDS)
     try:
-        await remove_of_task(client, engine_task_id)
-    except (RedisError, OSError) as error:
+        primaries = await primaries_of(target, role="target", timeout_seconds=TIMEOUT_SECONDS)
+        for server in primaries or [target]:
+            async with contextlib.aclosing(
+                control_client(server, timeout_seconds=TIMEOUT_SECONDS)
+            ) as client:
+                if primaries is None:
+                    await remove_of_task(client, engine_task_id)
+                else:
+                    await remove_of_task_on_shard(client, engine_task_id)
+    except (EngineError, RedisError, OSError) as error:
         raise_if_cancelled()
         log.warning(
             "checkpoint.not_removed",
@@ -35,6 +45,4 @@ async def remove_leftovers(target: Endpoint | None, engine_task_id: str, folder:
             error=str(error),
             remedy="remove it by hand when the target is back; redis-ferry tasks forget",
         )
-    finally:
-        await client.aclose()
     raise_if_cancelled()

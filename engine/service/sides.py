@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 from engine.endpoint import Endpoint, Role, TlsSettings
-from engine.service.addresses import CLUSTER_NODE, MANY_NODES, parse_addrs, show_addr
+from engine.service.addresses import MANY_NODES, parse_addrs, show_addr
 from engine.service.instances import INSTANCE_ID, Instances
 from engine.service.orders import InstanceChoice
 from engine.service.probe import Finding, probe
@@ -42,10 +42,8 @@ class Sides:
         else:
             raise BadParameter(field, "it needs id or addrs")
         nodes = parse_addrs(addrs, name=f"{field}.addrs")
-        if len(nodes) > 1:
-            raise BadParameter(f"{field}.addrs", MANY_NODES)
         return InstanceRecord(
-            addrs=show_addr(*nodes[0]),
+            addrs=",".join(show_addr(*it) for it in nodes),
             id=choice.id,
             name=name,
             username=username,
@@ -61,10 +59,11 @@ class Sides:
         Raises:
             ConfigError: its password was sealed with another key.
         """
-        ((host, port),) = parse_addrs(side.addrs, name="addrs")
+        (host, port), *more = parse_addrs(side.addrs, name="addrs")
         return Endpoint(
             host=host,
             port=port,
+            more=tuple(more),
             username=side.username,
             password=self._seal.open(side.sealed_password),
             tls=None if side.tls is None else _tls_settings(side.tls),
@@ -75,14 +74,14 @@ class Sides:
 
         Raises:
             PasswordRefused: a server answered and does not let us in.
-            BadParameter: a node of a cluster.
+            BadParameter: several nodes that are no cluster.
         """
         findings = await asyncio.gather(*(probe(self.endpoint(side)) for _, side in roles))
-        for (role, _), finding in zip(roles, findings, strict=True):
+        for (role, side), finding in zip(roles, findings, strict=True):
             if finding.password_is_refused:
                 raise PasswordRefused(f"{role}_instance")
-            if finding.is_cluster:
-                raise BadParameter(f"{role}_instance.addrs", CLUSTER_NODE)
+            if "," in side.addrs and not finding.is_cluster and not finding.trouble:
+                raise BadParameter(f"{role}_instance.addrs", MANY_NODES)
         return list(findings)
 
 

@@ -142,20 +142,22 @@ def instance_row(instance: Instance) -> InstanceRow:
     )
 
 
-def line_detail(record: TaskRecord, status: TaskStatus) -> LineDetail:
-    """The one line there is today."""
-    return LineDetail(
-        line="0",
-        source=_data_source(record),
-        target=None if record.target is None else record.target.addrs,
-        status=_finite(asdict(status)),
-    )
+def line_details(record: TaskRecord, status: TaskStatus) -> list[LineDetail]:
+    """A line for each shard of the source; with one only, its figures are the task's."""
+    target = None if record.target is None else record.target.addrs
+    if len(status.lines) < 2:
+        whole = _finite(asdict(status))
+        return [LineDetail(line="0", source=_data_source(record), target=target, status=whole)]
+    return [
+        LineDetail(line=it.name, source=it.source, target=target, status=_finite(asdict(it)))
+        for it in status.lines
+    ]
 
 
 def _side(side: InstanceRecord | None) -> InstanceDetail | None:
     if side is None:
         return None
-    host, _, port = side.addrs.rpartition(":")
+    host, _, port = side.addrs.partition(",")[0].rpartition(":")
     return InstanceDetail(
         addrs=side.addrs,
         task_status="RUNNING",

@@ -64,7 +64,7 @@ async def show_lines(api: TheApi, project_id: ProjectId, task_id: TaskId) -> sha
     record = api.service.catalog.get(project_id, task_id)
     run = api.service.workers.run_of(task_id)
     status = None if run is None else run.status()
-    lines = [] if status is None else [answers.line_detail(record, status)]
+    lines = [] if status is None else answers.line_details(record, status)
     return shapes.LineList(lines=lines)
 
 

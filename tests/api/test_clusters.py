@@ -1,0 +1,63 @@
+"""Clusters driven through the API: several `addrs`, found by asking one of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+
+from engine.demo.servers import RunningServer
+from tests.api.conftest import need
+from tests.api.served import configuration, create, wait_for, wait_until
+from tests.fix_servers import BINARIES
+from tests.live.cluster_sides import checkpoints, differences
+from tests.servers.cluster import RunningCluster
+
+pytestmark = pytest.mark.live
+NAME = "redis-8.2"
+KEYS = 900
+
+
+def nodes(cluster: RunningCluster) -> dict[str, Any]:
+    return {
+        "addrs": ",".join(f"127.0.0.1:{it.server.port}" for it in cluster.nodes),
+        "password": "",
+    }
+
+
+def stats(client: httpx.Client, task_id: str) -> dict[str, Any]:
+    found: dict[str, Any] = client.get(f"/migration-task/{task_id}/stats").json()
+    return found
+
+
+def test_a_server_goes_into_a_cluster_and_a_cluster_into_a_server(client: httpx.Client) -> None:
+    need(NAME)
+    binary = BINARIES[NAME]
+    with (
+        RunningServer(binary) as first,
+        RunningCluster(binary, replicas=0) as cluster,
+        RunningServer(binary) as last,
+    ):
+        with first.client() as writer:
+            writer.mset({f"key:{number}": number for number in range(KEYS)})
+        into = create(client)
+        body = configuration(first, first) | {"target_instance": nodes(cluster)}
+        assert client.post(f"/migration/{into}/task", json=body).status_code == 200
+        wait_for(client, into, "INCRMIGEATING")
+        with first.client() as writer:
+            writer.append("key:1", "more")
+        wait_until(lambda: not differences(first, cluster), "the cluster has all")
+        wait_until(lambda: int(stats(client, into)["target_dbsize"]) >= KEYS, "all shards count")
+
+        out = create(client)
+        body = configuration(last, last) | {"source_instance": nodes(cluster)}
+        assert client.post(f"/migration/{out}/task", json=body).status_code == 200
+        wait_for(client, out, "INCRMIGEATING")
+        lines = client.get(f"/migration-task/{out}/lines").json()["lines"]
+        assert len(lines) == 3
+        wait_until(lambda: last.client().dbsize() >= KEYS, "all lines bring their keys")
+        for task_id in (out, into):
+            client.post(f"/migration-task/{task_id}/sync-stop")
+        client.request("DELETE", "/migration-tasks/delete", json={"task_id_list": [into]})
+        wait_until(lambda: not checkpoints(cluster), "no checkpoint is left in any slot")
