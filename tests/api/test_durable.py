@@ -117,7 +117,7 @@ def test_a_service_has_its_folder_alone_and_waits_for_servers_that_are_away(
         target.kill()
         worker.start()
         with worker.client() as client:
-            wait_until(lambda: "task.retry" in worker.log, "it has noticed")
+            wait_until(lambda: "target.retry" in worker.log, "it has noticed")
             assert show(client, task_id)["status"] == "INCRMIGEATING"
             writer.set("b", "2")
             target.start()
