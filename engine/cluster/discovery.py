@@ -130,6 +130,8 @@ def _as_error(endpoint: Endpoint, role: Role, error: Exception) -> EngineError:
 
 async def ask_map(client: Redis, endpoint: Endpoint) -> ClusterMap | None:
     """The map of one node; None if it is none of a cluster. Raises redis-py's errors."""
+    if not await _may_be_cluster(client):
+        return None  # a user of such a server need not be permitted CLUSTER
     refusal: RedisError | None = None
     host = endpoint.host
     for command, read in (("NODES", _nodes), ("SHARDS", read_shards), ("SLOTS", read_slots)):
@@ -152,6 +154,17 @@ async def ask_map(client: Redis, endpoint: Endpoint) -> ClusterMap | None:
     if refusal is not None:
         raise refusal
     return None
+
+
+async def _may_be_cluster(client: Redis) -> bool:
+    """Whether INFO says so; also where it is not permitted."""
+    try:
+        info = await client.info("cluster")
+    except NoPermissionError:
+        raise_if_cancelled()
+        return True
+    raise_if_cancelled()
+    return bool(info.get("cluster_enabled"))
 
 
 def _nodes(reply: Any, asked_host: str) -> ClusterMap:
