@@ -18,13 +18,13 @@ from engine.cluster.discovery import ask_cluster_map
 from engine.cluster.places import ShardPlace, place_of
 from engine.cluster.topology import ClusterMap, Shard, shown_ranges
 from engine.errors import EngineError, SourceNotReady, SourceRefused, SourceUnreachable
-from engine.ledger.register_file import REGISTER_NAME
 from engine.settings import ReadFrom, SpoolSettings, TaskSettings
 from engine.supervision.line_plan import ONLY_LINE, LinePlan
 
 log = structlog.get_logger("engine.task")
 
 FILE_NAME = "source-shards.json"
+FIRST_ASK_SHARE = 0.25
 LEAST_MEMORY_BYTES = 4 * 1024 * 1024
 
 
@@ -139,12 +139,6 @@ def line_name(shard: Shard) -> str:
     return f"s{shard.first_slot}"
 
 
-def _has_run(settings: TaskSettings) -> bool:
-    """Whether an earlier run of a single line has left its list of keys."""
-    directory = settings.spool.directory
-    return directory is not None and (directory / f"ledger-{ONLY_LINE}" / REGISTER_NAME).exists()
-
-
 async def plan_lines(settings: TaskSettings, shards: SourceShards) -> list[LinePlan]:
     """Ask the source what it is, and make a line for each of its shards.
 
@@ -160,14 +154,16 @@ async def plan_lines(settings: TaskSettings, shards: SourceShards) -> list[LineP
     shards.load()
     timeout_seconds = settings.source_link.connect_timeout_seconds
     try:
-        found = await ask_cluster_map(source, role="source", timeout_seconds=timeout_seconds)
+        # What does not answer soon is left to the line, which takes its own time: not both in full.
+        share = 1.0 if source.more or shards.is_known else FIRST_ASK_SHARE
+        found = await ask_cluster_map(
+            source, role="source", timeout_seconds=timeout_seconds * share
+        )
     except EngineError as error:
         if shards.is_known or source.more:
             if isinstance(error, SourceUnreachable) and shards.is_known:
                 raise SourceNotReady(error.message, hint=error.hint) from error
             raise
-        if isinstance(error, SourceUnreachable) and not _has_run(settings):
-            raise  # a line would only try the same again
         log.debug("source.map_not_asked", error=str(error))
         found = None
     if found is None:

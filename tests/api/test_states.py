@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import socket
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -147,18 +146,16 @@ def test_a_server_that_does_not_answer_ends_in_migration_failed(
     assert row["error_message"] == failed["error_message"]
 
 
-def test_a_cluster_node_is_refused_with_a_reason(
-    client: httpx.Client, start_server: StartServer, target: RunningServer
+def test_several_servers_that_are_no_cluster_are_refused_with_a_reason(
+    client: httpx.Client, source: RunningServer, target: RunningServer
 ) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        bus_port = probe.getsockname()[1]  # else it is the port + 10,000, which need not be one
-    node = start_server("redis-8.2", config={"cluster-enabled": "yes", "cluster-port": bus_port})
-    answer = client.post(f"/migration/{create(client)}/task", json=configuration(node, target))
+    body = configuration(source, target)
+    body["source_instance"]["addrs"] += f",127.0.0.1:{target.port}"
+    answer = client.post(f"/migration/{create(client)}/task", json=body)
 
     assert answer.json()["error_code"] == "DCS.4063"
     assert "source_instance.addrs" in answer.json()["error_msg"]
-    assert "cluster" in answer.json()["error_msg"]
+    assert "no cluster" in answer.json()["error_msg"]
 
 
 def test_the_same_pair_is_not_migrated_twice_at_once(
