@@ -22,6 +22,7 @@ COMPILED_MODULES = (
     "key_recorder",
     "key_set",
     "lzf",
+    "name_table",
     "out_buffer",
     "packed",
     "rdb_records",

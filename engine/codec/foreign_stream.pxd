@@ -1,11 +1,11 @@
 from engine.codec.command_reader cimport KEPT_ARGUMENTS
+from engine.codec.name_table cimport NameTable
 from engine.codec.stream cimport StreamTranscoder
 
 cdef class ForeignStreamTranscoder(StreamTranscoder):
     cdef object support
     cdef bint skips_refused
-    cdef frozenset looked_at
-    cdef frozenset known_commands
+    cdef NameTable names
     cdef public long long bridged
     cdef public list refused
     cdef bint takes_moments

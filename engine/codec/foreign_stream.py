@@ -6,12 +6,18 @@ except ModuleNotFoundError:
     from engine.codec import cython_shim as cython
 if not cython.compiled:
     from engine.codec.command_reader import KEPT_ARGUMENTS
+    from engine.codec.name_table import NameTable
     from engine.codec.stream import StreamTranscoder
 
 from engine.codec.command_bridge import bridge_command, names_to_look_at
 from engine.codec.command_support import MOMENTS_SINCE, CannotBridge
 from engine.codec.command_text import command_at
 from engine.errors import UnsupportedByTarget
+
+# Of the commands that the target knows, which ones are looked at, and how.
+AS_IT_IS = 0
+OTHER = 3
+LOOKED_AT_AS = {b"SET": 1, b"XADD": 2}
 
 
 @cython.cclass
@@ -26,8 +32,11 @@ class ForeignStreamTranscoder(StreamTranscoder):
         StreamTranscoder.__init__(self, plan)
         self.support = plan.support
         self.skips_refused = plan.skips_refused
-        self.looked_at = names_to_look_at(plan.support)
-        self.known_commands = plan.support.commands
+        looked_at = names_to_look_at(plan.support)
+        self.names = NameTable(
+            (name, LOOKED_AT_AS.get(name, OTHER) if name in looked_at else AS_IT_IS)
+            for name in plan.support.commands
+        )
         self.takes_moments = plan.support.level >= MOMENTS_SINCE
         self.bridged = 0
         self.refused = []
@@ -37,16 +46,16 @@ class ForeignStreamTranscoder(StreamTranscoder):
 
     def is_foreign(self):
         """Whether the target may lack the command at hand, or a part of it."""
-        name = self.argument(0).upper()
-        if name not in self.known_commands:
-            return True
-        if name not in self.looked_at:
+        known: cython.int = self.names.number_of(
+            self.ptr, self.argument_start[0], self.argument_bytes[0]
+        )
+        if known == 0:
             return False
         # The two that come by the thousand: a look at their options, before they are taken apart.
-        if name == b"SET":
+        if known == 1:
             return self.arguments_done > 3 and (not self.takes_moments or self.has_condition())
-        if name == b"XADD" and self.arguments_done > 2:
-            return not 48 <= self.ptr[self.argument_start[2]] <= 57
+        if known == 2 and self.arguments_done > 2:
+            return self.argument_bytes[2] == 0 or not 48 <= self.ptr[self.argument_start[2]] <= 57
         return True
 
     def has_condition(self):
