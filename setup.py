@@ -11,6 +11,7 @@ from Cython.Build import build_ext
 from setuptools import Extension, setup
 
 COMPILED_MODULES = (
+    "aof_scan",
     "block_writer",
     "bridge",
     "command_reader",

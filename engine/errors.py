@@ -10,7 +10,8 @@ EngineError
 │   ├── SourceLinkLost        the connection broke or went silent                            reconnect
 │   ├── SourceProtocolError   bytes that the replication protocol does not allow             exit 4
 │   ├── StreamOutOfStep       what was received of the stream is damaged: received again     exit 4
-│   └── CorruptRdb            a snapshot that is not what the format says                    exit 4
+│   ├── CorruptRdb            a snapshot that is not what the format says                    exit 4
+│   └── CorruptAof            an append-only file that is damaged, or is not whole           exit 3
 ├── TargetError               the target, or the way to it
 │   ├── TargetUnreachable     no connection could be made                                    exit 3
 │   ├── TargetAuthError       credentials or permissions refused                             exit 3
@@ -101,6 +102,17 @@ class CorruptRdb(SourceError):
     def __init__(self, message: str, *, offset: int = -1, detail: str = "", hint: str = "") -> None:
         super().__init__(message, detail=detail, hint=hint)
         self.offset = offset
+
+
+class CorruptAof(SourceError):
+    """An append-only file that no server would load. `file`: its name; `offset`: of the damage, -1 if it has none."""
+
+    def __init__(
+        self, message: str, *, offset: int = -1, file: str = "", detail: str = "", hint: str = ""
+    ) -> None:
+        super().__init__(message, detail=detail, hint=hint)
+        self.offset = offset
+        self.file = file
 
 
 class TargetError(EngineError):

@@ -23,6 +23,14 @@ class Method(StrEnum):
     INCREMENTAL = "incremental"
 
 
+class SourceKind(StrEnum):
+    """What serves the stream, which decides how expiries are kept right and whether it has an end."""
+
+    SERVER = "server"  # it can be asked for its keys' true expiries
+    FILE = "file"  # its expiries may be long past; it ends
+    SCAN = "scan"  # states of keys, not commands: none depends on a key that is there
+
+
 class ConflictPolicy(StrEnum):
     """What to do with a key of the snapshot that the target already has."""
 
@@ -125,6 +133,7 @@ class TaskSettings:
     target: Endpoint
     method: Method = Method.INCREMENTAL
     exit_when_synced: bool = False
+    source_kind: SourceKind = SourceKind.SERVER
     bandwidth_limit_bytes_per_second: int | None = None  # None: no limit
     on_conflict: ConflictPolicy = ConflictPolicy.REPLACE
     on_unsupported: UnsupportedPolicy = UnsupportedPolicy.STOP

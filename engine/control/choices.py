@@ -37,6 +37,13 @@ class OutputFormat(StrEnum):
     JSON = "json"
 
 
+class AofTail(StrEnum):
+    """What to do with an append-only file whose last command or transaction is not whole."""
+
+    LOAD = "load"  # up to there, as a server does (aof-load-truncated yes)
+    REFUSE = "refuse"
+
+
 class InspectFormat(StrEnum):
     """What `inspect` prints: our report for people or as JSON, or one of rdbtools' formats."""
 

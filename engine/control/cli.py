@@ -154,6 +154,7 @@ def sync(  # noqa: PLR0913, PLR0917 - one parameter an option
     config: parameters.Config = None,
     method: parameters.Method = None,
     exit_when_synced: parameters.ExitWhenSynced = None,
+    aof_truncated: parameters.AofTruncated = None,
     on_conflict: parameters.OnConflict = None,
     on_unsupported: parameters.OnUnsupported = None,
     field_ttls: parameters.FieldTtls = None,

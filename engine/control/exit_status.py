@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from engine.errors import (
     ConfigError,
+    CorruptAof,
     LedgerError,
     SourceAuthError,
     SourceNotReady,
@@ -25,6 +26,7 @@ INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it; SIGTERM ends with the 
 
 # A server that could not be reached or did not want us: harmless while the target is as it was.
 _REFUSALS = (
+    CorruptAof,
     LedgerError,
     SourceAuthError,
     SourceNotReady,

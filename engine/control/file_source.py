@@ -1,4 +1,4 @@
-"""A dump file as the source of `sync` and `check`: served to the engine as if a server sent it."""
+"""A file as the source of `sync` and `check`: served to the engine as if a server sent it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
+from engine.control.choices import AofTail
 from engine.control.options import SyncOptions
-from engine.service.backup_source import BackupSource
+from engine.readers.file_source import FileSource
+from engine.settings import Method, SourceKind
 
 
 @asynccontextmanager
@@ -15,15 +17,25 @@ async def served_file(options: SyncOptions) -> AsyncIterator[SyncOptions]:
     """The options with an address that answers for the file; as they are where the source is a server.
 
     Raises:
-        SourceUnreachable: the file cannot be read, or is no RDB.
+        SourceUnreachable: a file cannot be read, or is of no kind that is known. CorruptAof, CorruptRdb: a damaged
+        append-only file.
     """
     if options.source_file is None:
         yield options
         return
-    backup = BackupSource(options.source_file)
+    file = FileSource(options.source_file, takes_cut=options.aof_truncated is AofTail.LOAD)
     try:
-        await backup.start()
-        source = replace(backup.endpoint, shown=options.task.source.address)
-        yield replace(options, task=replace(options.task, source=source))
+        await file.start()
+        task = replace(
+            options.task, source=replace(file.endpoint, shown=options.task.source.address)
+        )
+        if file.has_stream:
+            task = replace(
+                task,
+                source_kind=SourceKind.FILE,
+                method=Method.INCREMENTAL,
+                exit_when_synced=True,
+            )
+        yield replace(options, task=task)
     finally:
-        await backup.close()
+        await file.close()

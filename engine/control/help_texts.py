@@ -55,6 +55,8 @@ SYNC_EPILOG = f"""\
 
   Load a dump file:
     redis-ferry sync file:dump.rdb redis://new.example
+  Replay an append-only file (Redis 7: its folder):
+    redis-ferry sync file:/var/lib/redis/appendonlydir redis://new.example
 
   Cut over in a script: end when the target has caught up.
     redis-ferry sync --exit-when-synced --progress json \\

@@ -27,7 +27,11 @@ PREFIX_LIMIT = 100_000
 
 def inspect(  # noqa: PLR0913, PLR0917 - one parameter an option
     source: Annotated[
-        str, typer.Argument(metavar="FILE|URL", help="An RDB file, or the URL of a server.")
+        str,
+        typer.Argument(
+            metavar="FILE|URL",
+            help="An RDB file, the snapshot of an append-only file (or its folder), or the URL of a server.",
+        ),
     ],
     output: Annotated[
         InspectFormat,
@@ -59,6 +63,8 @@ def inspect(  # noqa: PLR0913, PLR0917 - one parameter an option
     from engine.control.side_options import endpoint_of
     from engine.inspection.dump_bytes import file_chunks, server_chunks
     from engine.observability.logs import configure_logs
+    from engine.readers.aof_layout import snapshot_of
+    from engine.readers.file_kind import FileKind, kind_of
 
     configure_logs(level="error", json_lines=False)
     flags = {
@@ -68,6 +74,7 @@ def inspect(  # noqa: PLR0913, PLR0917 - one parameter an option
         "source_tls_key": source_tls_key,
         "source_tls_insecure": source_tls_insecure,
     }
+    size = 0
     try:
         if "://" in source:
             values = read_values({**flags, "source": source}, os.environ)
@@ -76,8 +83,12 @@ def inspect(  # noqa: PLR0913, PLR0917 - one parameter an option
             chunks, name = server_chunks(endpoint), endpoint.address
         else:
             path = Path(source.removeprefix("file:"))
-            chunks, name = file_chunks(path), str(path)
-        asyncio.run(_print(chunks, name, output, top, prefix_delimiter.encode()[:1]))
+            name = str(path)
+            kind = kind_of(path) if path.exists() else FileKind.RDB
+            if kind is not FileKind.RDB:
+                path, size = snapshot_of(path, kind)
+            chunks = file_chunks(path)
+        asyncio.run(_print(chunks, name, output, top, prefix_delimiter.encode()[:1], size))
     except EngineError as error:
         print_failure(error, json_lines=False)
         return exit_status(error)
@@ -85,8 +96,14 @@ def inspect(  # noqa: PLR0913, PLR0917 - one parameter an option
 
 
 async def _print(
-    chunks: AsyncIterator[bytes], name: str, output: InspectFormat, top: int, delimiter: bytes
+    chunks: AsyncIterator[bytes],
+    name: str,
+    output: InspectFormat,
+    top: int,
+    delimiter: bytes,
+    size: int,
 ) -> None:
+    """size: of an append-only file with all its parts; 0: it is none."""
     from engine.codec.dump_scan import DumpScan
     from engine.inspection.figures import figures, lines
     from engine.inspection.rdbtools_bridge import drive, make_callback
@@ -104,6 +121,8 @@ async def _print(
                 break
     scan.finish()
     found = figures(scan, name=name, prefixes_shown=top)
+    if size:
+        found["bytes_after_end"] = size - scan.bytes_read
     if output is InspectFormat.STATS:
         typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
     else:

@@ -11,7 +11,8 @@ from typing import Any
 from pydantic import SecretStr
 
 from engine.endpoint import Role, TlsSettings
-from engine.errors import ConfigError
+from engine.errors import ConfigError, SourceUnreachable
+from engine.readers.file_kind import FileKind, kind_of
 from engine.settings import Method
 
 # Longer than any password; stops a wrong path (a log, /dev/zero) from being read whole.
@@ -170,11 +171,22 @@ def source_file_of(source: SecretStr | None) -> Path | None:
 
 
 def method_for(source_file: Path | None, method: Method, is_given: bool) -> Method:
-    """A file has a snapshot and no stream. Raises ConfigError where one was asked for."""
+    """What a file has decides: a dump has no commands to follow, an append-only file is nothing without them.
+
+    Raises:
+        ConfigError: the other one was asked for.
+    """
     if source_file is None:
         return method
-    if is_given and method is not Method.FULL:
+    try:
+        is_aof = kind_of(source_file) is not FileKind.RDB
+    except SourceUnreachable:
+        is_aof = False  # said when it is opened
+    if is_given and is_aof is not (method is Method.INCREMENTAL):
         raise ConfigError(
-            "a dump file has no writes to follow", hint="leave --method out, or give --method full"
+            "an append-only file cannot be migrated without its commands"
+            if is_aof
+            else "a dump file has no writes to follow",
+            hint=f"leave --method out, or give --method {'incremental' if is_aof else 'full'}",
         )
-    return Method.FULL
+    return Method.INCREMENTAL if is_aof else Method.FULL

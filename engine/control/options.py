@@ -23,7 +23,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from engine.control.choices import LogFormat, LogLevel, ProgressMode
+from engine.control.choices import AofTail, LogFormat, LogLevel, ProgressMode
 from engine.control.listen_address import parse_listen
 from engine.control.option_files import (
     method_for,
@@ -103,6 +103,7 @@ class SyncValues(BaseSettings):
     target: SecretStr | None = None
     method: Method = Method.INCREMENTAL
     exit_when_synced: _Switch = False
+    aof_truncated: AofTail = AofTail.LOAD
     bandwidth_limit_mb: Annotated[_Integer, Field(ge=1, le=10240)] | None = None
     on_conflict: ConflictPolicy = ConflictPolicy.REPLACE
     on_unsupported: UnsupportedPolicy = UnsupportedPolicy.STOP
@@ -160,6 +161,7 @@ _ALLOWED = {
     "target": "a URL like redis://host:6379",
     "method": "full or incremental",
     "exit_when_synced": "true or false",
+    "aof_truncated": "load or refuse",
     "bandwidth_limit_mb": "an integer from 1 to 10240 (1 MB is 1,048,576 bytes)",
     "on_conflict": "replace, skip or fail",
     "on_unsupported": "stop or skip",
@@ -193,7 +195,8 @@ class SyncOptions:
     log_format: LogFormat
     metrics_listen: tuple[str, int] | None = None  # host and port
     warnings: tuple[str, ...] = ()  # to be logged once logging is set up
-    source_file: Path | None = None  # a dump in place of a server
+    source_file: Path | None = None  # a dump or an append-only file in place of a server
+    aof_truncated: AofTail = AofTail.LOAD
 
 
 def read_options(flags: Mapping[str, Any], environment: Mapping[str, str]) -> SyncOptions:
@@ -217,19 +220,21 @@ def read_options(flags: Mapping[str, Any], environment: Mapping[str, str]) -> Sy
             f"source and target are the same server, {source.address}",
             hint="give the source first, then the target, as with cp",
         )
+    method = method_for(source_file, values.method, "method" in values.model_fields_set)
+    is_dump = source_file is not None and method is Method.FULL
     limit_mb = values.bandwidth_limit_mb
     task_id = values.task_id or derive_task_id(source, target)
     task = TaskSettings(
         task_id=task_id,
         source=source,
         target=target,
-        method=method_for(source_file, values.method, "method" in values.model_fields_set),
+        method=method,
         exit_when_synced=values.exit_when_synced,
         bandwidth_limit_bytes_per_second=None if limit_mb is None else limit_mb * MIB,
         on_conflict=values.on_conflict,
         on_unsupported=values.on_unsupported,
         field_ttls=values.field_ttls,
-        resume_mode=values.resume_mode if source_file is None else ResumeMode.MANUAL,
+        resume_mode=ResumeMode.MANUAL if is_dump else values.resume_mode,
         delivery=values.delivery,
         cluster=ClusterSettings(
             read_from=values.read_from,
@@ -253,6 +258,7 @@ def read_options(flags: Mapping[str, Any], environment: Mapping[str, str]) -> Sy
             values.metrics_listen, option="--metrics-listen", example="127.0.0.1:9121"
         ),
         source_file=source_file,
+        aof_truncated=values.aof_truncated,
         warnings=(*source_warnings, *target_warnings, *_without_effect(values)),
     )
 

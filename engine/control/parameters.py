@@ -43,6 +43,16 @@ ExitWhenSynced = Annotated[
         "byte the source had at that moment.",
     ),
 ]
+AofTruncated = Annotated[
+    str | None,
+    typer.Option(
+        "--aof-truncated",
+        metavar="load|refuse",
+        rich_help_panel=WHAT,
+        help="A file: source whose last command is not whole: take it up to there, as a server does, or not at all. "
+        "[default: load]",
+    ),
+]
 OnConflict = Annotated[
     str | None,
     typer.Option(

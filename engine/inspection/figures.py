@@ -102,6 +102,9 @@ def lines(found: dict[str, Any]) -> list[str]:
         f"{found['keys']:,} keys, {byte_count(found['bytes'])} serialized; "
         f"{found['functions']} function libraries",
     ]
+    if found["bytes_after_end"]:
+        after = byte_count(found["bytes_after_end"])
+        out.append(f"{after} of commands follow this snapshot and are not looked into")
     out += _table("type", found["types"].items())
     encodings = [it for kind in found["types"].values() for it in kind["encodings"].items()]
     out += _table("encoding", encodings)

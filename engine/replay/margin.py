@@ -9,6 +9,7 @@ line has caught up the true times are set (settlement.py).
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
@@ -20,14 +21,40 @@ HORIZON_MS = 7 * DAY_MS
 # A line whose oldest bytes waited no longer counts as caught up.
 LAG_SECONDS = 0.25
 
+# A file's expiries may be years past and its keys may have been renewed since. This one (1,115 years) shows by itself
+# which expiries have it, so that nobody need be asked; 2^48 is the latest that a field's expiry may be (t_hash.c).
+FILE_MARGIN_MS = 1 << 45
+FILE_HORIZON_MS = 1 << 44
 
-def horizon_ms() -> int:
-    """The moment (ms since the epoch) before which an expiry gets the margin if the line is behind now."""
-    return int(time.time() * 1000) + HORIZON_MS
+
+@dataclass(frozen=True, slots=True)
+class Margin:
+    """How expiries are put off.
+
+    ms: by so much. is_own: every one is, and which ones are shows by itself: the source is a file.
+    """
+
+    ms: int = MARGIN_MS
+    is_own: bool = False
+
+    def horizon_ms(self) -> int:
+        """The moment (ms since the epoch) before which an expiry gets the margin if the line is behind now."""
+        return FILE_HORIZON_MS if self.is_own else int(time.time() * 1000) + HORIZON_MS
+
+    def least_ms(self, margin_since_ms: int) -> int:
+        """No expiry on the target that has a margin lies before this moment."""
+        return self.ms if self.is_own else least_margined_ms(margin_since_ms)
+
+    def true_ms(self, moment: int) -> int | None:
+        """The expiry that stands at `moment` with a file's margin; None if it has none."""
+        return moment - self.ms if self.ms <= moment < self.ms + FILE_HORIZON_MS else None
+
+
+FILE_MARGIN = Margin(FILE_MARGIN_MS, is_own=True)
 
 
 def least_margined_ms(margin_since_ms: int) -> int:
-    """No expiry on the target that has a margin lies before this moment.
+    """No expiry on the target that has a server's margin lies before this moment.
 
     margin_since_ms: when the line fell behind. An expiry was not yet past then; a day covers clocks that differ and
     bytes that had waited at the source.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from itertools import islice
 from typing import Protocol
 
@@ -12,9 +12,9 @@ import structlog
 from engine.codec.stream import StreamTranscoder
 from engine.errors import SourceNotReady, TargetRejected
 from engine.replay.brought import Brought
-from engine.replay.margin import least_margined_ms
+from engine.replay.margin import Margin
 from engine.replay.owed import Key, OwedExpiries, OwedFile
-from engine.replay.settlement import KEYS_AT_ONCE, WHOLES_AT_ONCE, Correction, Settlement
+from engine.replay.settlement import KEYS_AT_ONCE, WHOLES_AT_ONCE, Correction
 from engine.stats import LineStats
 
 log = structlog.get_logger("engine.replay")
@@ -38,6 +38,23 @@ class Search(Protocol):
         """Close the connections."""
 
 
+class Questions(Protocol):
+    """Whoever tells the true expiries: the source (settlement.py), or the margin by itself (own_margin.py).
+
+    refused: why it does not, empty if it does.
+    """
+
+    refused: str
+
+    async def ask(
+        self, keys: Sequence[Key], wholes: Sequence[Key], *, removes_missing: bool = True
+    ) -> Correction | None:
+        """As Settlement.ask."""
+
+    async def close(self) -> None:
+        """Close the connections."""
+
+
 class Settling:
     """Makes corrections, one after the other, until nothing is owed.
 
@@ -49,14 +66,16 @@ class Settling:
     def __init__(
         self,
         transcoder: StreamTranscoder,
-        settlement: Settlement,
+        settlement: Questions,
         owed: OwedExpiries,
         file: OwedFile,
         *,
         search: Callable[[int, bool], Search],
         brought: Brought,
         stats: LineStats,
+        margin: Margin,
     ) -> None:
+        self._margin = margin
         self._transcoder = transcoder
         self._settlement = settlement
         self._owed = owed
@@ -75,7 +94,7 @@ class Settling:
         self.correction: Correction | None = None
         transcoder.add_late_keys(owed.keys, owed.wholes)
         transcoder.is_settling = owed.scans_keys or owed.scans_hashes or owed.reads_file
-        transcoder.verifies_keys = owed.is_exact
+        transcoder.verifies_keys = owed.is_exact and not margin.is_own
 
     @property
     def is_owing(self) -> bool:
@@ -282,7 +301,7 @@ class Settling:
         if self._searching is not None:
             await self._searching.close()
         self._swaps = self._transcoder.swaps
-        least_ms = least_margined_ms(self._transcoder.margin_since_ms)
+        least_ms = self._margin.least_ms(self._transcoder.margin_since_ms)
         self._searching = self._search(least_ms, self._owed.scans_hashes)
         self._pages = self._searching.batches()
 

@@ -14,7 +14,7 @@ from engine.codec.plan import SnapshotPlan
 from engine.codec.snapshot import SnapshotTranscoder
 from engine.errors import CorruptRdb, EngineError
 from engine.replay.delivery import Delivery
-from engine.replay.margin import horizon_ms
+from engine.replay.margin import Margin
 from engine.replay.refused_keys import RefusedKeys
 from engine.spool.chunk import Chunk, Section
 from engine.spool.spool import Spool
@@ -36,7 +36,7 @@ class SnapshotPhase:
     connection lost to it costs only what was on its way, which is sent again (RESTORE … REPLACE).
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - keyword-only facts
         self,
         spool: Spool,
         plan: SnapshotPlan,
@@ -47,10 +47,12 @@ class SnapshotPhase:
         is_stopping: Callable[[], bool],
         recorder: KeyRecorder | None,
         refused_keys: RefusedKeys,
+        margin: Margin,
     ) -> None:
         self._spool = spool
         self._stats = stats
         self._refused_keys = refused_keys
+        self._margin = margin
         self._skips_refused = plan.skips_refused
         self._is_stopping = is_stopping
         self._generation = generation
@@ -127,7 +129,7 @@ class SnapshotPhase:
     def _take(self, chunk: Chunk) -> None:
         if chunk.section is Section.STREAM:
             self.transcoder.finish()
-        self.transcoder.horizon_ms = horizon_ms()
+        self.transcoder.horizon_ms = self._margin.horizon_ms()
         self.transcoder.feed(chunk.data)
 
     async def _send_blocks(self, delivery: Delivery, flush: bool) -> None:

@@ -15,7 +15,7 @@ from engine.codec.plan import StreamPlan
 from engine.codec.stream import StreamTranscoder
 from engine.errors import SourceRefused
 from engine.position import Position
-from engine.replay.margin import LAG_SECONDS, MARGIN_MS, horizon_ms
+from engine.replay.margin import LAG_SECONDS, Margin
 from engine.replay.owed import Key
 from engine.replay.refused_keys import RefusedKeys
 from engine.replay.renewals import keys_in_doubt, swapped
@@ -42,7 +42,7 @@ class StreamPhase:
     """Replays one stay at the target.
 
     is_done: whether to stop now. is_late: whether what comes from the source now may have waited there.
-    has_margin: whether expiries are put off while the target is behind. flush: does what FLUSHALL and FLUSHDB of the
+    margin: how expiries are put off while the target is behind; None: they are not. flush: does what FLUSHALL and FLUSHDB of the
     source, at that offset, mean for the target; None: the commands are passed on.
     """
 
@@ -54,7 +54,7 @@ class StreamPhase:
         *,
         is_done: Callable[[], bool],
         is_late: Callable[[], bool],
-        has_margin: bool,
+        margin: Margin | None,
         settling: Callable[[StreamTranscoder], Settling],
         recorder: KeyRecorder | None,
         refused_keys: RefusedKeys,
@@ -67,7 +67,7 @@ class StreamPhase:
         self._generation = self._chunk_generation = spool.first_generation
         self._is_done = is_done
         self._is_late = is_late
-        self._has_margin = has_margin
+        self._margin = margin
         self._foreign = None if plan.support is None else ForeignStreamTranscoder(plan)
         self.transcoder = self._foreign or StreamTranscoder(plan)
         self._bridged_before = refused_keys.bridged
@@ -147,10 +147,11 @@ class StreamPhase:
             self._chunk_generation = chunk.generation
             self.replid = self._spool.replid_at(chunk.offset)
             transcoder.set_replid(self.replid)
-        if self._has_margin:
+        margin = self._margin
+        if margin is not None:
             age_seconds = time.monotonic() - chunk.received_seconds
-            if chunk.is_late or age_seconds > LAG_SECONDS:
-                transcoder.margin_ms, transcoder.horizon_ms = MARGIN_MS, horizon_ms()
+            if margin.is_own or chunk.is_late or age_seconds > LAG_SECONDS:
+                transcoder.margin_ms, transcoder.horizon_ms = margin.ms, margin.horizon_ms()
             else:
                 transcoder.margin_ms = 0
                 self._is_exact = True
@@ -186,7 +187,7 @@ class StreamPhase:
         self._session.note_progress(self.transcoder)
         self._settling.note()
         block.is_exact = self._is_exact
-        self._is_exact = self._has_margin and self.transcoder.margin_ms == 0
+        self._is_exact = self._margin is not None and self.transcoder.margin_ms == 0
         # While behind, keys may be gone that the source still had.
         self._delivery.link.on_missing = (
             self._settling.note_missing if self.transcoder.verifies_keys else None

@@ -39,7 +39,7 @@ class Run:
     """Create, `start`, then `stop` or wait for `on_end`.
 
     has_run: this task was connected on both sides before (before a restart of the service), so that a server
-    that does not answer is away and not mistyped.
+    that does not answer is away and not mistyped. prepare: what is to be done first; may return other settings.
     on_state, on_end, on_figures: called in the event loop. on_end comes once, as the last.
     """
 
@@ -53,7 +53,7 @@ class Run:
         on_figures: Callable[[Figures], None],
         on_end: Callable[[RunEnd], None],
         asks_source: bool = True,
-        prepare: Callable[[], Awaitable[None]] | None = None,
+        prepare: Callable[[], Awaitable[TaskSettings | None]] | None = None,
     ) -> None:
         self.settings = settings
         self._figures = Figures(is_migrating=True)
@@ -154,7 +154,7 @@ class Run:
         rng = random.Random()  # noqa: S311 - jitter
         if self._prepare is not None:
             try:
-                await self._prepare()
+                self.settings = await self._prepare() or self.settings
             except EngineError as error:
                 return TaskState.FAILED, str(error)
         while not self._stopping.is_set():

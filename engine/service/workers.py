@@ -15,7 +15,7 @@ import structlog
 from engine.endpoint import Endpoint
 from engine.errors import EngineError
 from engine.preflight.gate import refuse_or_warn
-from engine.service.backup_source import BackupSource
+from engine.readers.file_source import FileSource
 from engine.service.backups import find_backup
 from engine.service.catalog import Catalog
 from engine.service.figures import Figures
@@ -29,6 +29,7 @@ from engine.settings import (
     MIB,
     FieldTtlPolicy,
     Method,
+    SourceKind,
     SpoolSettings,
     TaskSettings,
     UnsupportedPolicy,
@@ -66,7 +67,7 @@ class Workers:
         self._sides = sides
         self._journal = journal
         self._runs: dict[str, Run] = {}
-        self._backups: dict[str, BackupSource] = {}
+        self._backups: dict[str, FileSource] = {}
         self._is_shutting_down = False
         self._chores: set[asyncio.Task[None]] = set()
 
@@ -149,15 +150,16 @@ class Workers:
 
     def _settings_and_preparation(
         self, record: TaskRecord
-    ) -> tuple[TaskSettings, Callable[[], Awaitable[None]] | None]:
+    ) -> tuple[TaskSettings, Callable[[], Awaitable[TaskSettings | None]] | None]:
         """The engine's settings, and what is to be done before it starts."""
         if record.backup_files is not None:
-            backup = BackupSource(find_backup(self.settings.backup_dir, record.backup_files))
+            backup = FileSource(find_backup(self.settings.backup_dir, record.backup_files))
             self._backups[record.task_id] = backup
-            return self._settings(record, backup.endpoint), backup.start
+            settings = self._settings(record, backup.endpoint)
+            return settings, partial(_opened, backup, settings)
         settings = self.settings_of(record)
         # What was at work before has been looked at then; a server may be away for the moment.
-        return settings, None if record.has_run else partial(refuse_or_warn, settings)
+        return settings, None if record.has_run else partial(_looked_at, settings)
 
     def _settings(self, record: TaskRecord, source: Endpoint) -> TaskSettings:
         assert record.target is not None
@@ -229,3 +231,19 @@ class Workers:
         self._chores.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("service.chore_failed", name=task.get_name(), error=repr(error))
+
+
+async def _opened(backup: FileSource, settings: TaskSettings) -> TaskSettings:
+    await backup.start()
+    if not backup.has_stream:
+        return settings
+    return replace(
+        settings,
+        source_kind=SourceKind.FILE,
+        method=Method.INCREMENTAL,
+        exit_when_synced=True,
+    )
+
+
+async def _looked_at(settings: TaskSettings) -> None:
+    await refuse_or_warn(settings)

@@ -14,8 +14,9 @@ from engine.errors import SpoolDamaged
 from engine.position import Position
 from engine.replay.brought import Brought
 from engine.replay.flushing import flush_keys
-from engine.replay.margin import MARGIN_MS
+from engine.replay.margin import FILE_MARGIN, Margin
 from engine.replay.owed import OwedExpiries, OwedFile
+from engine.replay.own_margin import OwnMargin, refuse_filled
 from engine.replay.refused_keys import RefusedKeys
 from engine.replay.settlement import Settlement
 from engine.replay.settling import Settling
@@ -28,6 +29,7 @@ from engine.settings import (
     ConflictPolicy,
     FieldTtlPolicy,
     Method,
+    SourceKind,
     TaskSettings,
     UnsupportedPolicy,
 )
@@ -76,6 +78,7 @@ class Phases:
         self._owed_file = OwedFile(settings.spool.directory, plan.name)
         self._owed = self._owed_file.load()
         self._margin_since_ms = 0
+        self._margin = FILE_MARGIN if settings.source_kind is SourceKind.FILE else Margin()
         self._can_settle: bool | None = None
         self._target_run_id = ""
         self._goal_offset: int | None = None
@@ -176,6 +179,10 @@ class Phases:
                     self.is_complete = True
                     return
             if await self._follow_stream(session, enter) is StreamEnd.STOPPED:
+                is_file = self._settings.source_kind is SourceKind.FILE
+                if is_file and self.is_goal_reached() and not self.is_owing:
+                    await session.remove_checkpoint()  # a file has an end: nothing can follow
+                    self.is_complete = True
                 return
 
     def _is_stopping(self) -> bool:
@@ -200,6 +207,8 @@ class Phases:
         return "" if position is None else position.replid
 
     async def _check_settlement(self, session: TargetSession) -> bool:
+        if self._settings.source_kind is not SourceKind.SERVER:
+            return self._margin.is_own
         if self._can_settle is None:
             settlement = self._settlement(session)
             try:
@@ -221,6 +230,8 @@ class Phases:
             )
             stats.begin_snapshot(position.offset)
             self._refused_keys.begin()
+            if self._settings.source_kind is SourceKind.FILE and self._intake.facts.offset > 0:
+                await refuse_filled(session)
             await self._brought.before_snapshot(session)
             # From the first key on the old checkpoint would be a lie.
             await session.write_checkpoint(session.snapshot_fields(position.replid), anew=True)
@@ -229,13 +240,14 @@ class Phases:
             self._snapshot_began_ms = int(time.time() * 1000) + self._intake.facts.clock_offset_ms
             self._snapshot = SnapshotPhase(
                 self._spool,
-                self._snapshot_plan(session, MARGIN_MS if has_margin else 0),
+                self._snapshot_plan(session, self._margin.ms if has_margin else 0),
                 stats,
                 generation=generation,
                 target_run_id=session.capabilities.run_id,
                 is_stopping=self._is_stopping,
                 recorder=self._brought.recorder,
                 refused_keys=self._refused_keys,
+                margin=self._margin,
             )
         phase = self._snapshot
         end = await phase.run(session.delivery)
@@ -300,7 +312,7 @@ class Phases:
             self._stream_plan(session),
             is_done=self._is_done,
             is_late=lambda: self._intake.is_late,
-            has_margin=has_margin,
+            margin=self._margin if has_margin else None,
             settling=lambda transcoder: self._settling(session, transcoder),
             recorder=self._brought.recorder,
             refused_keys=self._refused_keys,
@@ -344,12 +356,15 @@ class Phases:
 
         return Settling(
             transcoder,
-            self._settlement(session),
+            OwnMargin(session, self._margin, lambda: transcoder.offset)
+            if self._margin.is_own
+            else self._settlement(session),
             self._owed,
             self._owed_file,
             search=search,
             brought=self._brought,
             stats=self._stats,
+            margin=self._margin,
         )
 
     def _flush_of(self, session: TargetSession) -> Callable[[int], Awaitable[None]] | None:

@@ -9,6 +9,7 @@ from engine.control.exit_status import exit_status
 from engine.errors import EngineError, TargetRejected
 
 REFUSALS = [
+    errors.CorruptAof,
     errors.SourceUnreachable,
     errors.SourceAuthError,
     errors.SourceRefused,

@@ -39,6 +39,28 @@ def test_stats_are_one_json_object(dump: Path) -> None:
     assert len(found["biggest"]) == len(found["prefixes"]) == 3
 
 
+def test_the_snapshot_of_an_append_only_file_is_shown_and_what_is_not_is_said(
+    dump: Path, tmp_path: Path
+) -> None:
+    commands = b"*1\r\n$4\r\nPING\r\n" * 100
+    joined, plain, folder = tmp_path / "a.aof", tmp_path / "b.aof", tmp_path / "parts"
+    joined.write_bytes(DUMP.rdb + commands)
+    plain.write_bytes(commands)
+    folder.mkdir()
+    (folder / "base").write_bytes(DUMP.rdb)
+    (folder / "incr").write_bytes(commands)
+    (folder / "m.manifest").write_text("file base seq 1 type b\nfile incr seq 1 type i\n")
+
+    for path in (joined, folder):
+        ended = run("inspect", str(path))
+        assert ended.returncode == 0, ended.stderr
+        assert f"{DUMP.expected['key_count']} keys" in ended.stdout
+        assert "1.4 KiB of commands follow this snapshot" in ended.stdout
+    refused = run("inspect", str(plain))
+    assert refused.returncode == 3
+    assert "b.aof holds commands only" in refused.stderr
+
+
 def test_rdbtools_formats_go_to_stdout(dump: Path) -> None:
     dump.write_bytes(open_dumps("tiny", server="redis-8.6.3")[0].rdb)
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from engine.errors import ConfigError, SourceUnreachable
-from engine.service.backup_source import BackupSource
+from engine.readers.file_source import FileSource
 from engine.service.backups import find_backup
 from engine.service.exchange import ExchangeFailed, ExchangeHook
 from engine.service.instances import read_instances
@@ -122,10 +122,10 @@ def test_backups_are_found_below_their_folder_and_nowhere_else(tmp_path: Path) -
         find_backup(None, named("a.rdb"))
 
 
-@pytest.mark.parametrize("content", [b"", b"*2\r\n$6\r\nSELECT", b"PK\x03\x04"])
+@pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04"])
 async def test_a_backup_that_is_no_rdb_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x").write_bytes(content)
-    backup = BackupSource(tmp_path / "x")
+    backup = FileSource(tmp_path / "x")
     try:
         with pytest.raises(SourceUnreachable, match="is no RDB file"):
             await backup.start()
@@ -135,7 +135,7 @@ async def test_a_backup_that_is_no_rdb_is_refused(tmp_path: Path, content: bytes
 
 async def test_a_backup_source_leaves_nothing_behind(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"REDIS0011" + b"x" * 1000)
-    backup = BackupSource(tmp_path / "x")
+    backup = FileSource(tmp_path / "x")
     await backup.start()
     path = backup.endpoint.unix_path
     assert path is not None
