@@ -98,6 +98,11 @@ class MeasuredProcess:
         """Whether it has not ended."""
         return self._process.poll() is None
 
+    def children(self) -> list[int]:
+        """Process ids of what child.py has started: the command itself."""
+        pid = self._process.pid
+        return [int(it) for it in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
     def output(self) -> str:
         """Everything on its stdout so far."""
         return self._output.read_text(encoding="utf-8", errors="replace")

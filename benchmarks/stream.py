@@ -15,7 +15,7 @@ import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -143,16 +143,22 @@ def _result(child: subprocess.Popen[str]) -> Figures:
     return cast(Figures, json.loads(child.stdout.readline()))
 
 
+@contextmanager
+def written_by(*arguments: str) -> Iterator[Callable[[], Figures]]:
+    """The writer at work; call what is given for what it did."""
+    with _child("benchmarks.writes", *arguments) as writer:
+        _go(writer)
+        yield lambda: _result(writer)
+
+
 def _pipelined(options: Options, source: RunningServer, target: RunningServer) -> Figures:
     count = options.scale.of(PIPELINED_WRITES)
     marker = secrets.token_hex(8)
     client = target.client()
-    with _child(
-        "benchmarks.writes", str(source.port), "--count", str(count), "--marker", marker
-    ) as writer:
-        _go(writer)
+    arguments = (str(source.port), "--count", str(count), "--marker", marker)
+    with written_by(*arguments) as writer:
         arrived = wait_until(lambda: client.get(MARKER) == marker.encode(), "the last write")
-        wrote = _result(writer)
+        wrote = writer()
     seconds = arrived - wrote["started"]
     return {
         "part": "pipelined",

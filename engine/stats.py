@@ -121,7 +121,7 @@ class LineStats:
     bridged: int = 0  # keys and commands written in another form than the source's
     cross_slot_split: int = 0  # commands and transactions that were split by slot
     cross_slot: Counter[str] = field(default_factory=Counter)  # by name of the command
-    slot_waits: int = 0  # batches that waited for slots of the target to settle
+    slot_waits: int = 0  # slots of the target that were waited for while they moved
     topology_changes: int = 0  # maps of the target that differed from the one before
     slot_commands_skipped: int = 0  # read again, and already on the target
     not_carried: dict[str, int] = field(default_factory=dict)

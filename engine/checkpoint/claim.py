@@ -12,12 +12,12 @@ from typing import Any, TypeVar, cast
 
 import structlog
 from redis.asyncio import Redis
-from redis.exceptions import NoPermissionError, RedisError, WatchError
+from redis.exceptions import AskError, MovedError, NoPermissionError, RedisError, WatchError
 
 from engine.checkpoint.checkpoint import CLAIM_SERIAL, Checkpoint, decode, snapshot_fields, token
 from engine.control_client import control_client, raise_if_cancelled, reply_text
 from engine.endpoint import Endpoint
-from engine.errors import TargetAuthError, TargetRefused, TargetUnreachable
+from engine.errors import TargetAuthError, TargetNotReady, TargetRefused, TargetUnreachable
 from engine.settings import TargetSettings
 from engine.target.replies import not_ready
 
@@ -121,6 +121,11 @@ class LineClaim:
             return TargetRefused(
                 f"the target's key {self._key.decode('utf-8', 'replace')!r} is not a checkpoint",
                 hint="delete it or use another --task-id",
+            )
+        if isinstance(error, AskError | MovedError):
+            return TargetNotReady(
+                f"the slot of the checkpoint moves in this moment on the target: {text}",
+                code="TRYAGAIN",
             )
         return not_ready(self._endpoint, text) or TargetUnreachable(
             f"the checkpoint cannot be read from the target {self._endpoint.address}: {text}"

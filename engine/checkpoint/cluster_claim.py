@@ -7,11 +7,13 @@ from array import array
 from collections.abc import Mapping
 from typing import Any, cast
 
+from redis.exceptions import AskError, MovedError
+
 from engine.checkpoint.checkpoint import Checkpoint
 from engine.checkpoint.claim import Claim, LineClaim
 from engine.checkpoint.slot_checkpoints import SlotCheckpoints, joined
 from engine.cluster.discovery import ask_cluster_map, endpoint_of
-from engine.cluster.topology import SLOTS, ClusterMap
+from engine.cluster.topology import SLOTS, ClusterMap, Node
 from engine.codec.slot_router import KEY_PREFIX
 from engine.codec.slots import key_slot, slot_tags
 from engine.control_client import LOST, control_client, raise_if_cancelled
@@ -43,6 +45,10 @@ class ClusterClaim:
         self.map = ClusterMap(())
         self.endpoints: list[Endpoint] = []
         self.slots = SlotCheckpoints(None, array("q", [0]) * SLOTS)
+
+    def endpoint_at(self, host: str, port: int) -> Endpoint:
+        """A node that a redirection names."""
+        return endpoint_of(Node("", host, port, is_primary=True), self._url)
 
     async def refresh(self) -> bool:
         """Ask for the map; whether it has changed.
@@ -126,12 +132,20 @@ class ClusterClaim:
                 self.endpoints[number], timeout_seconds=self._settings.reply_timeout_seconds
             )
             slots = sorted(self.map.shards[number].slots)
+            keys = [KEY_PREFIX + tags[4 * it : 4 * it + 4] + b"}" + self._suffix for it in slots]
             pipe = client.pipeline(transaction=False)
-            for slot in slots:
-                pipe.hgetall(KEY_PREFIX + tags[4 * slot : 4 * slot + 4] + b"}" + self._suffix)
+            for key in keys:
+                pipe.hgetall(key)
             try:
-                answers: list[Any] = await pipe.execute()
+                answers: list[Any] = await pipe.execute(raise_on_error=False)
                 raise_if_cancelled()
+                for at, answer in enumerate(answers):
+                    if isinstance(answer, AskError):  # the slot moves, its checkpoint has already
+                        answers[at] = await self._read_ahead(answer, keys[at])
+                    elif isinstance(answer, MovedError):
+                        raise _moves(slots[at], answer)
+                    elif isinstance(answer, Exception):
+                        raise answer
             except LOST as error:
                 raise_if_cancelled()
                 raise TargetUnreachable(
@@ -144,3 +158,25 @@ class ClusterClaim:
 
         await asyncio.gather(*(read(number) for number in range(len(self.endpoints))))
         return joined(hashes)
+
+    async def _read_ahead(self, asked: AskError, key: bytes) -> Mapping[bytes, bytes]:
+        """A checkpoint that is where its slot is going. Raises redis-py's errors."""
+        host, port = str(asked.host), int(asked.port)
+        client = control_client(
+            self.endpoint_at(host, port), timeout_seconds=self._settings.reply_timeout_seconds
+        )
+        try:
+            pipe = client.pipeline(transaction=False)
+            pipe.execute_command("ASKING")
+            pipe.hgetall(key)
+            answers: list[Any] = await pipe.execute()
+            raise_if_cancelled()
+            return cast(Mapping[bytes, bytes], answers[1])
+        finally:
+            await client.aclose()
+
+
+def _moves(slot: int, error: MovedError) -> TargetNotReady:
+    return TargetNotReady(
+        f"slot {slot} of the target moves in this moment: {error}", code="TRYAGAIN"
+    )

@@ -49,12 +49,9 @@ def encoded_fields(fields: Mapping[str, str]) -> tuple[bytes, int]:
     return encode(*flat).split(b"\r\n", 1)[1], len(flat)
 
 
-def slot_fields(
-    *, phase: str, generation: str, replid: str, offset: int, margin_since_ms: int, ledger: str
-) -> dict[str, str]:
-    """The fields of every slot."""
-    return {"p": phase, "g": generation, "r": replid, "o": str(max(offset, 0)),
-            "m": str(margin_since_ms), "l": ledger}  # fmt: skip
+def slot_fields(*, phase: str, generation: str, replid: str, ledger: str) -> dict[str, str]:
+    """The fields of every slot, without `o` and `m`: the router knows them when it writes."""
+    return {"p": phase, "g": generation, "r": replid, "l": ledger}
 
 
 def joined(hashes: Sequence[Mapping[bytes, bytes]]) -> SlotCheckpoints:

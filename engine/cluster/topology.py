@@ -125,6 +125,12 @@ def ranges_of(slots: Iterable[int]) -> tuple[Range, ...]:
     return tuple(found)
 
 
+def place_in_redirection(text: str, asked_host: str) -> tuple[str, int]:
+    """Where `ASK 100 host:port` or `MOVED 100 host:port` points to; no host means the node that was asked."""
+    host, _, port = text.split()[2].rpartition(":")
+    return host.strip("[]") or asked_host, int(port)
+
+
 def read_nodes(text: str, asked_host: str) -> ClusterMap:
     """CLUSTER NODES. asked_host: what a node that does not know its own address is called.
 

@@ -7,6 +7,7 @@ cdef class ReplySkimmer:
     cdef public long long replies
     cdef public long long nulls
     cdef list errors
+    cdef public long long most_errors
     cdef list null_arrays
     cpdef list take_errors(self)
     cpdef list take_null_arrays(self)

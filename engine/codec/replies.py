@@ -22,9 +22,11 @@ class ReplySkimmer:
     reply since the skimmer was made, the element of an EXEC's array it stands in (-1 at top level), the text
     without its '-'. null_arrays: numbers of the top-level replies that were a null array: an EXEC that did nothing
     answers so (multi.c, execCommand), and blocking pops outside of one.
+    most_errors: more at once are not kept; who must know of each raises it.
     """
 
     def __init__(self) -> None:
+        self.most_errors = 1000
         self.tail = b""
         self.skip = 0
         self.depth = 0
@@ -130,7 +132,7 @@ class ReplySkimmer:
         element = -1
         if self.depth > 0:
             element = self.total[0] - self.remaining[0]
-        if len(self.errors) < 1000:
+        if len(self.errors) < self.most_errors:
             self.errors.append((self.replies, element, text.decode("utf-8", "replace")))
 
     def complete_element(self):

@@ -5,6 +5,7 @@ from engine.codec.slots cimport slot_of
 cdef enum:
     SLOTS = 16384
     RULES = 2048
+    HELD = 0
 
 cdef unsigned long long[2048] RULE_NAMES
 cdef int[2048] RULE_BYTES
@@ -15,18 +16,24 @@ cdef int[2048] RULE_STEP
 cdef unsigned long long name_code(const unsigned char* data, Py_ssize_t start, Py_ssize_t count) noexcept
 cdef Py_ssize_t find_rule(const unsigned char* data, Py_ssize_t start, Py_ssize_t count) noexcept
 
-cdef class SlotRouter(CommandReader):
+cdef class SlotQueue:
     cdef OutBuffer store
-    cdef OutBuffer out
     cdef Py_ssize_t capacity
-    cdef int[::1] entry_slots
-    cdef long long[::1] entry_ends
-    cdef int[::1] order
-    cdef int[::1] counts
-    cdef int[::1] group_slots
-    cdef long long[::1] group_starts
-    cdef int[::1] group_replies
+    cdef long long[::1] ends
+    cdef int[::1] following
+    cdef int[::1] touched
     cdef Py_ssize_t entries
+    cdef Py_ssize_t touched_slots
+    cdef int grow(self) except -1
+    cdef int clear(self) except -1
+
+cdef class SlotRouter(CommandReader):
+    cdef list queues
+    cdef int[::1] homes
+    cdef int[::1] heads
+    cdef int[::1] tails
+    cdef long long[::1] written
+    cdef OutBuffer out
     cdef bytes tags
     cdef bytes suffix
     cdef Py_ssize_t key_bytes
@@ -39,10 +46,17 @@ cdef class SlotRouter(CommandReader):
     cdef int transaction_slot
     cdef public bint in_transaction
     cdef bint is_split
-    cdef public long long commands
-    cdef public long long keys
     cdef public object event
     cdef public bytearray tainted
+    cpdef Py_ssize_t bytes_of(self, int number) except -1
+    cpdef bint has_any(self, int number) except -1
+    cpdef int add_queue(self) except -1
+    cpdef int home_of(self, int slot) except -1
+    cpdef bint settle(self, table, is_busy) except -1
+    cpdef place(self, table)
+    cpdef int move(self, int slot, int number) except -1
+    cpdef bytes slot_data(self, int slot)
+    cpdef compact(self, int number)
     cpdef bytes checkpoint_key(self, int slot)
     cpdef add(self, bytes data)
     cpdef bint run(self, long long offset) except -1
@@ -50,7 +64,7 @@ cdef class SlotRouter(CommandReader):
     cdef int slot_by(self, Py_ssize_t rule) noexcept
     cdef int take(self, int slot, long long offset) except -1
     cpdef put(self, int slot, bytes command)
-    cdef int note_entry(self, int slot) except -1
+    cdef int append(self, int slot, const unsigned char* source, Py_ssize_t start, Py_ssize_t count) except -1
     cdef list all_arguments(self)
-    cpdef take_batch(self, long long offset, tuple every_slot)
-    cdef int put_checkpoint(self, int slot, long long offset, tuple every_slot) except -1
+    cpdef take_batch(self, int number, long long offset, tuple every_slot, long long least)
+    cdef tuple checkpoint_parts(self, long long offset, tuple every_slot)

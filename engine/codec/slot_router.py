@@ -2,9 +2,10 @@
 
     MULTI · commands of one slot … · HSET checkpoint-of-the-slot o offset · EXEC
 
-A batch has at most one group for each slot, and a shard gets the next batch only when it has answered this one, so no
-group can be applied behind one that was refused (engine/replay/cluster_delivery.py). Within a slot the order is that of
-the stream.
+Each shard has a queue; a slot's commands are all in one of them. A batch is all of a queue, with one group for each slot, and a
+shard gets the next one only when it has answered this one, so no group can be applied behind one that was refused
+(engine/replay/shard_lane.py). A slot that waits has its commands in the queue HELD. Within a slot the order is that
+of the stream.
 """
 
 try:
@@ -17,6 +18,8 @@ if not cython.compiled:
     from engine.codec.slots import slot_of
 
 from array import array
+from bisect import bisect_right
+from itertools import accumulate
 
 from engine.codec.command_keys import routing_rules
 from engine.codec.slots import slot_tags
@@ -29,8 +32,11 @@ if not cython.compiled:
     RULE_FIRST = [0] * RULES
     RULE_LAST = [0] * RULES
     RULE_STEP = [0] * RULES
+    HELD = 0  # the queue of slots that wait; the shards' numbers begin behind it
 
 KEY_PREFIX = b"redis-ferry:slot:{"
+HELD_QUEUE = HELD
+MOST_KEPT_BYTES = 8 * 1024 * 1024
 
 
 def name_code(data, start, count):
@@ -80,50 +86,84 @@ def find_rule(data, start, count):
 
 
 class SlotBatch:
-    """Groups of commands, by slot. offset: of the stream behind them, -1 in the snapshot. commands: the source's, in it.
+    """Groups of commands for one shard, by slot. offset: of the stream behind them, -1 in the snapshot.
 
     data: all groups; slots, starts, replies: of each group its slot, where it begins and how many replies it gets.
-    applied: for each group 1 once the target has it. keys: of the snapshot. source_bytes: as they came.
     """
 
     __slots__ = (
-        "applied",
-        "commands",
+        "_ends",
         "data",
         "is_transaction",
-        "keys",
         "offset",
-        "received_seconds",
         "replies",
-        "skipped",
         "slots",
         "starts",
+        "total_replies",
     )
 
-    def __init__(self, data, slots, starts, replies, offset, commands, keys, is_transaction):
+    def __init__(self, data, slots, starts, replies, total_replies, offset, is_transaction):
         self.data = data
         self.slots = slots
         self.starts = starts
         self.replies = replies
+        self.total_replies = total_replies
         self.offset = offset
-        self.commands = commands
-        self.keys = keys
         self.is_transaction = is_transaction
-        self.received_seconds = 0.0
-        self.skipped = 0
-        self.applied = bytearray(len(slots))
+        self._ends = None
 
     def group_data(self, group):
         """The commands of one group."""
         return self.data[self.starts[group] : self.starts[group + 1]]
 
-    def group_after(self, groups, replies):
-        """Which of `groups` (their numbers, in order) got reply number `replies`, and which of its replies that is."""
-        for group in groups:
-            if replies < self.replies[group]:
-                return group, replies
-            replies -= self.replies[group]
-        raise IndexError("a reply without a command")
+    def group_after(self, replies):
+        """Which group got reply number `replies`, and which of its replies that is."""
+        if self._ends is None:
+            self._ends = list(accumulate(self.replies))
+        group = bisect_right(self._ends, replies)
+        if group == len(self._ends):
+            raise IndexError("a reply without a command")
+        return group, replies - (self._ends[group] - self.replies[group])
+
+
+@cython.cclass
+class SlotQueue:
+    """Commands on their way to one shard: their bytes, and for each the next one of its slot.
+
+    touched: slots in the order of their first command.
+    """
+
+    def __init__(self) -> None:
+        self.store = OutBuffer(64 * 1024)
+        self.capacity = 1024
+        self.ends = array("q", [0]) * self.capacity
+        self.following = array("i", [0]) * self.capacity
+        self.touched = array("i", [0]) * self.capacity
+        self.entries = 0
+        self.touched_slots = 0
+
+    def grow(self):
+        self.capacity *= 2
+        ends = array("q", [0]) * self.capacity
+        ends[: self.entries] = array("q", self.ends)
+        self.ends = ends
+        following = array("i", [0]) * self.capacity
+        following[: self.entries] = array("i", self.following)
+        self.following = following
+        touched = array("i", [0]) * self.capacity
+        touched[: self.entries] = array("i", self.touched)
+        self.touched = touched
+        return 0
+
+    def clear(self):
+        self.entries = 0
+        self.touched_slots = 0
+        self.store.pos = 0
+        if (
+            self.store.capacity > MOST_KEPT_BYTES
+        ):  # one huge value must not keep its memory for ever
+            self.store = OutBuffer(64 * 1024)
+        return 0
 
 
 @cython.cclass
@@ -140,14 +180,12 @@ class SlotRouter(CommandReader):
 
     def __init__(self, suffix, is_transaction) -> None:
         CommandReader.__init__(self, 0)
-        self.store = OutBuffer(256 * 1024)
+        self.queues = [SlotQueue()]
+        self.homes = array("i", [HELD]) * SLOTS
+        self.heads = array("i", [-1]) * SLOTS
+        self.tails = array("i", [-1]) * SLOTS
+        self.written = array("q", [-1]) * SLOTS  # offset of the newest checkpoint of each
         self.out = OutBuffer(256 * 1024)
-        self.capacity = 1024
-        self.entry_slots = array("i", [0]) * self.capacity
-        self.entry_ends = array("q", [0]) * self.capacity
-        self.order = array("i", [0]) * self.capacity
-        self.counts = array("i", [0]) * (SLOTS + 1)
-        self.entries = 0
         self.tags = slot_tags()
         self.suffix = suffix
         self.key_bytes = len(KEY_PREFIX) + 5 + len(suffix)
@@ -160,8 +198,6 @@ class SlotRouter(CommandReader):
         self.transaction_slot = -1
         self.in_transaction = False
         self.is_split = False
-        self.commands = 0
-        self.keys = 0
         self.event = None
         self.tainted = None
 
@@ -176,13 +212,93 @@ class SlotRouter(CommandReader):
 
     @property
     def pending_bytes(self):
-        """Bytes of commands that no batch has taken."""
-        return self.store.pos
+        """Bytes of commands that no batch has taken, without those of slots that wait."""
+        return sum([self.bytes_of(number) for number in range(1, len(self.queues))])
 
-    @property
-    def pending(self):
-        """How many commands no batch has taken."""
-        return self.entries
+    def bytes_of(self, number):
+        """Bytes in one queue."""
+        queue: SlotQueue = self.queues[number]
+        return queue.store.pos
+
+    def has_any(self, number):
+        """Whether a queue has commands."""
+        queue: SlotQueue = self.queues[number]
+        return queue.entries > 0
+
+    def add_queue(self):
+        """One more shard; its number."""
+        self.queues.append(SlotQueue())
+        return len(self.queues) - 1
+
+    def home_of(self, slot):
+        """The queue that a slot's commands go to."""
+        return self.homes[slot]
+
+    def settle(self, table, is_busy):
+        """Give each slot to its queue in `table`; True when all are there.
+
+        is_busy: by number, queues whose slots stay for now (bytes, 1: so). Slots that are held stay.
+        """
+        wanted: cython.int[::1] = table
+        slot: cython.int
+        home: cython.int
+        is_done = True
+        for slot in range(SLOTS):
+            home = self.homes[slot]
+            if home == HELD or home == wanted[slot]:
+                continue
+            if is_busy[home]:
+                is_done = False
+            else:
+                self.move(slot, wanted[slot])
+        return is_done
+
+    def place(self, table):
+        """Give every slot to its queue in `table`, also those that are held."""
+        slot: cython.int
+        wanted: cython.int[::1] = table
+        for slot in range(SLOTS):
+            self.move(slot, wanted[slot])
+
+    def move(self, slot, number):
+        """Give a slot and its commands to another queue."""
+        if self.homes[slot] == number:
+            return 0
+        queue: SlotQueue = self.queues[self.homes[slot]]
+        entry: cython.int = self.heads[slot]
+        start: cython.longlong
+        self.heads[slot] = -1
+        self.homes[slot] = number
+        while entry >= 0:
+            start = queue.ends[entry - 1] if entry > 0 else 0
+            self.append(slot, queue.store.ptr, start, queue.ends[entry] - start)
+            entry = queue.following[entry]
+        return 0
+
+    def slot_data(self, slot):
+        """The commands of a slot that no batch has taken."""
+        queue: SlotQueue = self.queues[self.homes[slot]]
+        entry: cython.int = self.heads[slot]
+        start: cython.longlong
+        parts = []
+        while entry >= 0:
+            start = queue.ends[entry - 1] if entry > 0 else 0
+            parts.append(bytes(queue.store.data[start : queue.ends[entry]]))
+            entry = queue.following[entry]
+        return b"".join(parts)
+
+    def compact(self, number):
+        """Let go of what was moved away from a queue."""
+        slot: cython.int
+        old: SlotQueue = self.queues[number]
+        fresh: SlotQueue = SlotQueue()
+        self.queues.append(old)
+        self.queues[number] = fresh
+        for slot in range(SLOTS):
+            if self.homes[slot] == number and self.heads[slot] >= 0:
+                self.homes[slot] = len(self.queues) - 1
+                self.move(slot, number)
+        self.queues.pop()
 
     def checkpoint_key(self, slot):
         """The key of a slot's checkpoint."""
@@ -273,29 +389,33 @@ class SlotRouter(CommandReader):
         if self.has_skip and offset >= 0 and offset <= self.skip_table[slot]:
             self.skipped += 1
             return 0
-        self.store.put(self.ptr, self.command, self.pos - self.command)
-        self.note_entry(slot)
-        self.commands += 1
+        self.append(slot, self.ptr, self.command, self.pos - self.command)
         return 0
 
     def put(self, slot, command):
         """Put an encoded command of the caller's making into a slot's group."""
-        self.store.put_bytes(command)
-        self.note_entry(slot)
+        if cython.compiled:
+            pointer: cython.p_uchar = command
+            self.append(slot, pointer, 0, len(command))
+        else:
+            self.append(slot, command, 0, len(command))
 
-    def note_entry(self, slot):
-        if self.entries == self.capacity:
-            self.capacity *= 2
-            grown = array("i", [0]) * self.capacity
-            grown[: self.entries] = array("i", self.entry_slots)
-            self.entry_slots = grown
-            ends = array("q", [0]) * self.capacity
-            ends[: self.entries] = array("q", self.entry_ends)
-            self.entry_ends = ends
-            self.order = array("i", [0]) * self.capacity
-        self.entry_slots[self.entries] = slot
-        self.entry_ends[self.entries] = self.store.pos
-        self.entries += 1
+    def append(self, slot, source, start, count):
+        queue: SlotQueue = self.queues[self.homes[slot]]
+        entry: cython.Py_ssize_t = queue.entries
+        if entry == queue.capacity:
+            queue.grow()
+        queue.store.put(source, start, count)
+        queue.ends[entry] = queue.store.pos
+        queue.following[entry] = -1
+        queue.entries = entry + 1
+        if self.heads[slot] < 0:
+            self.heads[slot] = entry
+            queue.touched[queue.touched_slots] = slot
+            queue.touched_slots += 1
+        else:
+            queue.following[self.tails[slot]] = entry
+        self.tails[slot] = entry
         return 0
 
     def all_arguments(self):
@@ -317,147 +437,106 @@ class SlotRouter(CommandReader):
             at += size + 2
         return arguments
 
-    def take_batch(self, offset, every_slot):
-        """Return all that was taken, as a batch.
+    def take_batch(self, number, offset, every_slot, least):
+        """Return all that is in a queue, as a batch.
 
-        every_slot: fields (encoded bulk strings, an even number; their count) that the checkpoint of every slot gets,
-        also of those without commands; None: only the offset, where commands are.
+        every_slot: fields (encoded bulk strings, an even number; their count) that the checkpoint of every slot of the
+        queue gets beside the offset, also of those without commands; None: only the offset.
+        least: the queue's slots whose checkpoint is of a lower offset get one as well; -1: only those with commands.
         """
-        n: cython.Py_ssize_t = self.entries
         i: cython.Py_ssize_t
         slot: cython.int
-        total: cython.int = 0
         count: cython.int
         entry: cython.int
+        total: cython.longlong = 0
         groups: cython.Py_ssize_t = 0
-        start: cython.Py_ssize_t
+        most: cython.Py_ssize_t
+        start: cython.longlong
+        has_commands: cython.bint
+        is_for_all: cython.bint = every_slot is not None or least >= 0
         has_fields: cython.bint = every_slot is not None
         is_transaction: cython.bint = self.is_transaction
+        queue: SlotQueue = self.queues[number]
         out = self.out
-        for i in range(SLOTS + 1):
-            self.counts[i] = 0
-        for i in range(n):
-            self.counts[self.entry_slots[i]] += 1
-        for i in range(SLOTS):  # from counts to places
-            count = self.counts[i]
-            self.counts[i] = total
-            total += count
-            if count or has_fields:
-                groups += 1
-        self.counts[SLOTS] = total
-        for i in range(n):
-            slot = self.entry_slots[i]
-            self.order[self.counts[slot]] = i
-            self.counts[slot] += 1
-        # counts[slot] is now where the next slot's begin
-        slots = array("i", [0]) * groups
-        starts = array("q", [0]) * (groups + 1)
-        replies = array("i", [0]) * groups
-        self.group_slots = slots
-        self.group_starts = starts
-        self.group_replies = replies
-        groups = 0
-        total = 0
-        for slot in range(SLOTS):
-            count = self.counts[slot] - total
-            if count == 0 and not has_fields:
+        if is_for_all:
+            most = SLOTS
+        else:
+            most = queue.touched_slots
+        group_slots = array("i", [0]) * most
+        group_starts = array("q", [0]) * (most + 1)
+        group_replies = array("i", [0]) * most
+        slots: cython.int[::1] = group_slots
+        starts: cython.longlong[::1] = group_starts
+        replies: cython.int[::1] = group_replies
+        checkpoint, checkpoint_end = self.checkpoint_parts(offset, every_slot)
+        for i in range(most):
+            slot = i if is_for_all else queue.touched[i]
+            if self.homes[slot] != number:
                 continue
-            self.group_slots[groups] = slot
-            self.group_starts[groups] = out.pos
-            self.group_replies[groups] = 0
-            if count and is_transaction:
+            entry = self.heads[slot]
+            if entry < 0 and not has_fields and self.written[slot] >= least:
+                continue
+            self.heads[slot] = -1
+            has_commands = entry >= 0
+            slots[groups] = slot
+            starts[groups] = out.pos
+            count = 0
+            if has_commands and is_transaction:
                 out.put_bytes(b"*1\r\n$5\r\nMULTI\r\n")
-                self.group_replies[groups] = 2
-            for i in range(total, total + count):
-                entry = self.order[i]
-                start = self.entry_ends[entry - 1] if entry > 0 else 0
-                out.put(self.store.ptr, start, self.entry_ends[entry] - start)
-            if is_transaction or has_fields:
-                self.put_checkpoint(slot, offset, every_slot)
-                self.group_replies[groups] += 1
-            if count and is_transaction:
+                count = 2
+            while entry >= 0:
+                start = queue.ends[entry - 1] if entry > 0 else 0
+                out.put(queue.store.ptr, start, queue.ends[entry] - start)
+                count += 1
+                entry = queue.following[entry]
+            if is_transaction or is_for_all:
+                self.written[slot] = offset
+                out.put_bytes(checkpoint)
+                if cython.compiled:
+                    tags: cython.p_uchar = self.tags
+                    out.put(tags, 4 * slot, 4)
+                else:
+                    out.put(self.tags, 4 * slot, 4)
+                out.put_bytes(checkpoint_end)
+                count += 1
+            if has_commands and is_transaction:
                 out.put_bytes(b"*1\r\n$4\r\nEXEC\r\n")
-            self.group_replies[groups] += count
+            replies[groups] = count
             total += count
             groups += 1
-        self.group_starts[groups] = out.pos
-        self.group_slots = self.group_replies = None
-        self.group_starts = None
-        batch = SlotBatch(
-            out.take(), slots, starts, replies, offset, self.commands, self.keys, is_transaction
+        starts[groups] = out.pos
+        queue.clear()
+        return SlotBatch(
+            out.take(),
+            group_slots[:groups],
+            group_starts[: groups + 1],
+            group_replies[:groups],
+            total,
+            offset,
+            is_transaction,
         )
-        self.store.pos = 0
-        self.entries = 0
-        self.commands = 0
-        self.keys = 0
-        return batch
 
-    def put_checkpoint(self, slot, offset, every_slot):
-        out = self.out
-        fields: cython.int = 0
+    def checkpoint_parts(self, offset, every_slot):
+        """The command that writes a slot's checkpoint, up to its four letters and from behind them."""
+        fields: cython.int = 2
+        made = OutBuffer(256)
         if every_slot is not None:
-            fields = every_slot[1]
-        elif self.margin_since_ms:
-            fields = 4
-        else:
-            fields = 2
-        out.put_header(42, 2 + fields)
-        out.put_bytes(b"$4\r\nHSET\r\n")
-        out.put_header(36, self.key_bytes)
-        out.put_bytes(KEY_PREFIX)
-        out.put_bytes(self.tags[4 * slot : 4 * slot + 4])
-        out.put_byte(125)
-        out.put_bytes(self.suffix)
-        out.put_line_end()
+            fields += every_slot[1]
+        if self.margin_since_ms or every_slot is not None:
+            fields += 2
+        made.put_header(42, 2 + fields)
+        made.put_bytes(b"$4\r\nHSET\r\n")
+        made.put_header(36, self.key_bytes)
+        made.put_bytes(KEY_PREFIX)
+        begin = made.take()
+        made.put_byte(125)
+        made.put_bytes(self.suffix)
+        made.put_line_end()
+        made.put_bytes(b"$1\r\no\r\n")
+        made.put_bulk_number(offset if offset > 0 else 0)
+        if self.margin_since_ms or every_slot is not None:
+            made.put_bytes(b"$1\r\nm\r\n")
+            made.put_bulk_number(self.margin_since_ms)
         if every_slot is not None:
-            out.put_bytes(every_slot[0])
-            return 0
-        out.put_bytes(b"$1\r\no\r\n")
-        out.put_bulk_number(offset if offset > 0 else 0)
-        if self.margin_since_ms:
-            out.put_bytes(b"$1\r\nm\r\n")
-            out.put_bulk_number(self.margin_since_ms)
-        return 0
-
-
-def split(batch, table):
-    """A batch's groups that the target does not have, by who serves their slots: {shard: (data, replies, groups)}.
-
-    table: for each slot its shard's number, array of int; -1 is a shard like the others.
-    """
-    slots: cython.int[::1] = batch.slots
-    replies: cython.int[::1] = batch.replies
-    starts: cython.longlong[::1] = batch.starts
-    shards: cython.int[::1] = table
-    applied = batch.applied
-    i: cython.Py_ssize_t
-    shard: cython.int = -2
-    first: cython.Py_ssize_t = 0
-    count: cython.Py_ssize_t = len(batch.slots)
-    total: cython.longlong = 0
-    runs = []
-    for i in range(count):
-        if applied[i]:
-            if shard != -2:
-                runs.append((shard, first, i, total))
-                shard = -2
-            continue
-        if shards[slots[i]] != shard:
-            if shard != -2:
-                runs.append((shard, first, i, total))
-            shard = shards[slots[i]]
-            first = i
-            total = 0
-        total += replies[i]
-    if shard != -2:
-        runs.append((shard, first, count, total))
-    found = {}
-    view = memoryview(batch.data)
-    for number, begin, end, some in runs:
-        parts, before, groups = found.get(number, ([], 0, []))
-        parts.append(view[starts[begin] : starts[end]])
-        groups.append((begin, end))
-        found[number] = (parts, before + some, groups)
-    return {
-        number: (b"".join(parts), some, groups) for number, (parts, some, groups) in found.items()
-    }
+            made.put_bytes(every_slot[0])
+        return begin, made.take()

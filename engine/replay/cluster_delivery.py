@@ -1,9 +1,8 @@
-"""Blocks on their way to a cluster: sorted by slot, one batch at a time, each group of a slot with its own fate.
+"""Blocks on their way to a cluster: sorted by slot, each shard and each slot at its own pace.
 
-While a batch is on its way to all shards the next one is filled. A batch has at most one group for each slot and the next
-one leaves only when every group is on the target, so within a slot nothing overtakes what was refused. A slot that
-moves (MOVED, ASK, TRYAGAIN) holds the batch until it has settled; any other trouble ends the stay, and the next one reads
-from the slots' own checkpoints what each has.
+What a shard takes goes through its lane (shard_lanes.py), one batch after the other. A slot that moves (MOVED, ASK, TRYAGAIN)
+waits by itself (held_slots.py); any other trouble ends the stay, and the next one reads from the slots' own checkpoints what
+each has. A block is applied when nothing of it is left in any of them.
 """
 
 from __future__ import annotations
@@ -12,17 +11,21 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import cast
 
 import structlog
 
 from engine.background import end_tasks
 from engine.checkpoint.cluster_claim import ClusterClaim
-from engine.cluster.topology import failed_over
 from engine.codec.block import Block
-from engine.codec.slot_router import SlotBatch, SlotRouter, split
-from engine.errors import EngineError, InternalError, TargetLinkLost
+from engine.codec.command_text import commands_in
+from engine.codec.slot_router import SlotBatch, SlotRouter
+from engine.codec.slots import key_slot
+from engine.errors import EngineError
 from engine.replay.cluster_routing import ClusterRouting
 from engine.replay.delivery import DeliveryEvents
+from engine.replay.held_slots import HeldSlots
+from engine.replay.shard_lanes import LaneEvents, Mark, ShardLanes
 from engine.replay.token_bucket import TokenBucket
 from engine.settings import TargetSettings
 from engine.stats import LineStats
@@ -34,17 +37,14 @@ from engine.target.replies import (
     raise_if_not_ready,
     rejected,
 )
-from engine.target.slot_link import PartBlock, SlotLink
+from engine.target.slot_link import PartBlock
 
 log = structlog.get_logger("engine.replay")
 
-BATCH_BYTES = 1024 * 1024
+# In the router; as much again may be on its way.
+PENDING_BYTES = 4 * 1024 * 1024
 SWEEP_SECONDS = 5.0
-SWEEP_BYTES = 8 * 1024 * 1024
-FIRST_WAIT_SECONDS = 0.005
-LONGEST_WAIT_SECONDS = 0.2
-TELL_SECONDS = 5.0
-_MOVING = ("MOVED", "ASK", "TRYAGAIN")
+SWEEP_BYTES = 4 * 1024 * 1024
 
 
 class SweepBlock(Block):
@@ -61,7 +61,8 @@ class SweepBlock(Block):
 class ClusterDelivery:
     """The way to all shards. The interface is that of Delivery, and of its link.
 
-    skip_until: the highest offset that a slot has; no sweep before it. trouble: the slot that is waited for.
+    skip_until: the highest offset that a slot has; no sweep before it. on_late: called with commands that reached the target
+    late, as those of a slot that waited.
     """
 
     def __init__(
@@ -81,52 +82,56 @@ class ClusterDelivery:
         self._limiter = limiter
         self._stats = stats
         self._events = events
-        self._settings = settings
         self._policy = policy
-        self._client_name = client_name
-        self._epoch = int(client_name.rpartition(":")[2])
         self._routing = ClusterRouting(router, claim, settings, stats)
-        self._table = claim.map.table()
-        self._links: dict[str, SlotLink] = {}
-        self._pending: deque[Block] = deque()  # in the router
-        self._flying: deque[Block] = deque()  # in the batch on its way
-        self._sweep: SweepBlock | None = None
+        self._lanes = ShardLanes(
+            router,
+            claim,
+            settings,
+            stats,
+            policy=policy,
+            client_name=client_name,
+            events=LaneEvents(
+                on_batch=self._on_batch,
+                on_refused=self._hold,
+                on_error=self._take_error,
+                on_failed=self._fail,
+            ),
+        )
+        self._held = HeldSlots(
+            router,
+            claim,
+            self._lanes,
+            stats,
+            on_late=self._note_late,
+            on_error=self._take_error,
+            on_settled=self._on_batch,
+            on_failed=self._fail,
+        )
+        self._blocks: deque[tuple[int, Block]] = deque()  # not on the target, with their numbers
+        self._count = 0
         self._offset = 0
+        self._passed_offset = -1  # of the last block that left `_blocks`
+        self._swept: tuple[bytes, int, int] | None = None
+        self._swept_offset = -1
         self._swept_at = time.monotonic()
         self._bytes_since_sweep = 0
         self._changed = asyncio.Condition()
-        self._pump: asyncio.Task[None] | None = None
+        self._waking: asyncio.Future[None] | None = None
+        self._looking_after: asyncio.Task[None] | None = None
         self._error: EngineError | None = None
         self.skip_until = -1
         self.has_written = False
         self.scripts_failed = 0
         self._told_of_split = False
-        self.trouble: str | None = None
         self.on_block: Callable[[Block], None] | None = None
+        self.on_late: Callable[[bytes], None] | None = None
         self.on_missing: Callable[[int, list[bytes]], None] | None = None
 
     async def open(self) -> None:
         """Connect to every shard; raises TargetUnreachable or TargetAuthError."""
-        for number in range(len(self._claim.endpoints)):
-            await self._link_of(number)
-        self._pump = asyncio.create_task(self._run(), name="cluster-delivery")
-
-    async def _link_of(self, number: int) -> SlotLink:
-        endpoint = self._claim.endpoints[number]
-        link = self._links.get(endpoint.address)
-        if link is not None and link.error is not None:
-            raise link.error  # whoever answers there now may lack what was confirmed: read it first
-        if link is None:
-            link = self._links[endpoint.address] = await SlotLink.open(
-                endpoint,
-                self._settings,
-                client_name=self._client_name,
-                policy=self._policy,
-                on_confirmed=lambda _: None,
-                on_failed=self._fail,
-            )
-            await self._claim.check(self._epoch)
-        return link
+        await self._lanes.open()
+        self._looking_after = asyncio.create_task(self._held.run(), name="held-slots")
 
     # ---- what Delivery and its link offer
 
@@ -136,35 +141,55 @@ class ClusterDelivery:
         return self
 
     @property
+    def trouble(self) -> str | None:
+        """The slot that is waited for, if it is for long."""
+        return self._held.trouble
+
+    @property
+    def holds_slots(self) -> bool:
+        """Whether slots wait until they have moved."""
+        return bool(self._held)
+
+    @property
     def unconfirmed(self) -> list[Block]:
-        """Blocks that not all slots have confirmed."""
-        return [*self._flying, *self._pending]
+        """Blocks that are not on the target, apart from slots that wait."""
+        return [it for _, it in self._blocks]
 
     @property
     def blocks_inflight(self) -> int:
         """How many."""
-        return len(self._flying) + len(self._pending)
+        return len(self._blocks)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether everything sent is on the target."""
+        return not self._blocks and not self._held and self._lanes.floor is None
 
     @property
     def oldest_received_seconds(self) -> float | None:
         """Monotonic time when the oldest unconfirmed bytes were received; None if there are none."""
-        return next((it.received_seconds for it in self.unconfirmed if it.received_seconds), None)
+        oldest = next((it.received_seconds for _, it in self._blocks if it.received_seconds), None)
+        held = self._held.oldest_seconds
+        return held if oldest is None or (held is not None and held < oldest) else oldest
 
     async def send(self, block: Block, received_seconds: float) -> None:
-        """Sort a block's commands by slot; they leave when the batch before them is on the target.
+        """Sort a block's commands by slot; they leave with the next batches.
 
         Raises the error that ended the delivery.
         """
         self.raise_error()
         if isinstance(block, SweepBlock):
-            await self._note_sweep(block)
+            await self._sweep(block)
             return
         block.received_seconds = received_seconds
         piece_bytes = self._limiter.piece_bytes or len(block.data)
         for at in range(0, len(block.data), max(piece_bytes, 1)):
             await self._limiter.take(min(piece_bytes, len(block.data) - at))
-        while self.router.pending_bytes >= BATCH_BYTES:
+        while self.router.pending_bytes >= PENDING_BYTES or self._held.is_full:
             await self._wait()
+        mark = self._next_mark()
+        self._blocks.append((mark.number, block))
+        self._lanes.hold_back()
         self.router.add(block.data)
         while self.router.run(block.offset):
             await self._routing.take_event(block.offset, self._broadcast)
@@ -172,25 +197,35 @@ class ClusterDelivery:
         if block.offset >= 0:
             self._offset = block.offset
         self._bytes_since_sweep += len(block.data)
-        self._pending.append(block)
-        await self._wake()
+        self._lanes.note(mark, self._offset)
+        if self._lanes.floor is None:
+            self._confirm()  # the target has it all
 
-    async def _note_sweep(self, block: SweepBlock) -> None:
+    def _next_mark(self) -> Mark:
+        self._count += 1
+        return Mark(self._count, self._offset)
+
+    async def _sweep(self, block: SweepBlock) -> None:
+        """Every few seconds or MiB: those of slots that have had no commands since; all where more than the offset is new."""
         since = time.monotonic() - self._swept_at
+        fields = (*block.every_slot, self.router.margin_since_ms)
         is_time = since >= SWEEP_SECONDS or self._bytes_since_sweep >= SWEEP_BYTES
-        if block.offset < self.skip_until or not (block.is_due or is_time):
+        if block.offset < self.skip_until or not (block.is_due or is_time or fields != self._swept):
             return
-        # What is in it must be true when it leaves: it goes with all that was sent before.
-        while self._sweep is not None:
+        while self._held and block.is_due:
             await self._wait()
+        if self._held:
+            return
+        mark = self._next_mark()
         if block.offset >= 0:
             self._offset = block.offset
-        self._sweep = block
+        self._blocks.append((mark.number, block))
+        is_whole = block.is_due or fields != self._swept
+        self._lanes.sweep(
+            mark, self._offset, block.every_slot if is_whole else None, self._swept_offset
+        )
+        self._swept, self._swept_offset = fields, self._offset
         self._swept_at, self._bytes_since_sweep = time.monotonic(), 0
-        self._pending.append(block)
-        await self._wake()
-        while self._sweep is block:
-            await self._wait()
 
     async def send_own(self, block: Block) -> None:
         """Commands of ours, and their answers."""
@@ -200,15 +235,14 @@ class ClusterDelivery:
     def note_offset(self, offset: int, db: int) -> None:
         """The stream moved on without a command to send."""
         del db
-        if self._error is not None:
-            raise self._error
-        if not self.blocks_inflight and offset != self._stats.applied_offset:
+        self.raise_error()
+        if self.is_idle and offset != self._stats.applied_offset:
             self._stats.applied_offset = offset
             self._events.on_applied(offset)
 
     async def drain(self) -> None:
         """Wait until everything sent is confirmed."""
-        while self.blocks_inflight or self._error is not None:
+        while not self.is_idle or self._error is not None:
             await self._wait()
 
     async def wait_for_fewer(self, blocks: int) -> None:
@@ -218,8 +252,7 @@ class ClusterDelivery:
 
     def check_silence(self) -> None:
         """See ShardLink."""
-        for link in self._links.values():
-            link.check_silence()
+        self._lanes.check_silence()
 
     def raise_error(self) -> None:
         """Raise the error that ended it, if one has."""
@@ -228,9 +261,8 @@ class ClusterDelivery:
 
     async def close(self) -> None:
         """Drop the connections."""
-        for link in self._links.values():
-            link.close()
-        await end_tasks(self._pump)
+        await self._lanes.close()
+        await end_tasks(self._looking_after)
 
     async def _wait(self) -> None:
         self.raise_error()
@@ -248,30 +280,24 @@ class ClusterDelivery:
             self._events.on_failed(error)
         self._waking = asyncio.ensure_future(self._wake())
 
-    # ---- one batch after the other
+    # ---- what has come to the target
 
-    async def _run(self) -> None:
-        try:
-            while True:
-                while not self._pending:
-                    async with self._changed:
-                        await self._changed.wait_for(lambda: bool(self._pending))
-                sweep, self._sweep = self._sweep, None
-                batch = self.router.take_batch(
-                    self._offset, None if sweep is None else sweep.every_slot
-                )
-                self._flying, self._pending = self._pending, deque()
-                self.raise_error()
-                await self._wake()
-                await self._deliver(batch)
-                self._confirm()
-                await self._wake()
-        except EngineError as error:
-            self._fail(error)
-        except Exception as error:  # noqa: BLE001 - whoever waits must hear of it
-            self._fail(InternalError(f"the delivery to the cluster failed: {error!r}"))
+    def _on_batch(self) -> None:
+        """A batch has left, or was answered; or a slot has settled."""
+        self._confirm()
+        self._waking = asyncio.ensure_future(self._wake())
 
     def _confirm(self) -> None:
+        floor = self._lanes.floor
+        while self._blocks and (floor is None or self._blocks[0][0] < floor.number):
+            self._count_block(self._blocks.popleft()[1])
+        marks = [it for it in (floor, self._held.floor) if it is not None]
+        offset = min([self._passed_offset, *(it.offset for it in marks)])
+        if offset > self._stats.applied_offset:
+            self._stats.applied_offset = offset
+            self._events.on_applied(offset)
+
+    def _count_block(self, block: Block) -> None:
         stats = self._stats
         stats.slot_commands_skipped = self.router.skipped
         if self.router.split_transactions and not self._told_of_split:
@@ -281,91 +307,31 @@ class ClusterDelivery:
                 means="MULTI of the source over several slots: each slot takes its part by itself; more are only counted",
             )
         stats.cross_slot_split = self._routing.split + self.router.split_transactions
-        blocks, self._flying = self._flying, deque()
-        for block in blocks:
-            stats.keys_applied += block.keys
-            stats.bytes_applied += len(block.data)
-            if block.offset < 0 or isinstance(block, SweepBlock):
-                continue
-            stats.commands_applied += block.commands
-            stats.applied_offset = block.offset
-            if block.commands:
-                stats.apply_lag.add(time.monotonic() - block.received_seconds, block.commands)
-                if self.on_block is not None:
-                    self.on_block(block)
-            self._events.on_applied(block.offset)
+        stats.keys_applied += block.keys
+        stats.bytes_applied += len(block.data)
+        if block.offset < 0:
+            if not isinstance(block, SweepBlock):
+                stats.snapshot_bytes_applied += len(block.data)
+            return
+        if isinstance(block, SweepBlock):
+            return
+        stats.commands_applied += block.commands
+        self._passed_offset = block.offset
+        if block.commands:
+            stats.apply_lag.add(time.monotonic() - block.received_seconds, block.commands)
+            if self.on_block is not None:
+                self.on_block(block)
 
-    async def _deliver(self, batch: SlotBatch) -> None:
-        """Until every group is on the target."""
-        wait_seconds, began, told_at = FIRST_WAIT_SECONDS, time.monotonic(), 0.0
-        while True:
-            moving = await self._send_once(batch)
-            if not moving:
-                self.trouble = None
-                return
-            now = time.monotonic()
-            if not told_at:
-                self._stats.slot_waits += 1
-            if now - began > TELL_SECONDS and now - told_at > TELL_SECONDS:
-                told_at = now
-                slot, text = next(iter(moving.items()))
-                self.trouble = (
-                    f"slot {slot} of the target is being moved and does not settle: {text}"
-                )
-                log.warning("slot.waits", slots=sorted(moving), why=text)
-            told_at = told_at or began
-            await asyncio.sleep(wait_seconds)
-            wait_seconds = min(wait_seconds * 2, LONGEST_WAIT_SECONDS)
-            before = self._claim.map
-            if await self._claim.refresh():
-                self._stats.topology_changes += 1
-                if failed_over(before, self._claim.map):
-                    raise TargetLinkLost("a primary of the target cluster was replaced by another")
-            self._table = self._claim.map.table()
-
-    async def _send_once(self, batch: SlotBatch) -> dict[int, str]:
-        """Send what the target lacks; the slots that are moving, with what the target said."""
-        parts = []
-        for number, (data, replies, runs) in split(batch, self._table).items():
-            groups = [it for first, last in runs for it in range(first, last)]
-            part = PartBlock(data=data, replies=replies, groups=groups, offset=batch.offset)
-            parts.append((await self._link_of(number), part))
-        for link, part in parts:
-            link.send(part)
-        for link, _ in parts:
-            await link.drain()
-        moving: dict[int, str] = {}
-        for _, part in parts:
-            failed = self._read_errors(batch, part)
-            for group in part.groups:
-                if group in failed:
-                    moving[batch.slots[group]] = failed[group]
-                else:
-                    batch.applied[group] = 1
-        return moving
-
-    def _read_errors(self, batch: SlotBatch, part: PartBlock) -> dict[int, str]:
-        """Groups that were turned away because their slot moves; any other error is raised."""
-        failed: dict[int, str] = {}
-        for reply, element, text in part.errors:
-            group, at = batch.group_after(part.groups, reply)
-            if group in failed:
-                continue  # EXECABORT behind the command that was turned away
-            if text.startswith(_MOVING):
-                failed[group] = text
-                continue
-            self._take_error(batch, group, at, element, text)
-        return failed
-
-    def _take_error(
-        self, batch: SlotBatch, group: int, reply: int, element: int, text: str
+    def _hold(
+        self, batch: SlotBatch, group: int, refusals: list[tuple[int, str]], mark: Mark
     ) -> None:
-        block = Block(
-            data=batch.group_data(group),
-            replies=batch.replies[group],
-            offset=batch.offset,
-            is_transaction=batch.is_transaction,
-        )
+        self._held.hold(batch, group, refusals, mark)
+
+    def _note_late(self, commands: bytes) -> None:
+        if self.on_late is not None:
+            self.on_late(commands)
+
+    def _take_error(self, block: Block, reply: int, element: int, text: str) -> None:
         if is_failure_of_the_source(block, reply, element, text):
             self.scripts_failed += 1
             return
@@ -382,17 +348,15 @@ class ClusterDelivery:
         self._stats.keys_skipped += 1
 
     async def _broadcast(self, command: bytes, *, to_all: bool) -> None:
-        """A command without a key, behind all that was sent before it: to every primary, or to one."""
-        while self._flying or self._pending:
-            await self._wait()
-        for number in range(len(self._claim.endpoints) if to_all else 1):
-            link = await self._link_of(number)
-            part = PartBlock(data=command, replies=1, groups=[], offset=self._offset)
-            link.send(part)
-            await link.drain()
+        """A command without a key: to every primary now, or in its place in the stream to one."""
+        if not to_all:
+            # In the slot that the first argument would have: PUBLISH keeps its order by channel.
+            name = next(commands_in(command))
+            self.router.put(key_slot(name[1]) if len(name) > 1 else 0, command)
+            return
+        for endpoint in self._claim.endpoints:
+            link = await self._lanes.link_to(endpoint)
+            part = PartBlock(data=command, replies=1, offset=self._offset)
+            await link.deliver(part)
             for _, element, text in part.errors:
-                if "already exists" in text:
-                    continue
-                error = rejected(part, 0, element, text, self._policy)
-                if error is not None:
-                    raise error
+                self._take_error(cast(Block, part), 0, element, text)

@@ -11,14 +11,14 @@ from dataclasses import replace
 from engine.checkpoint.claim import Claim
 from engine.checkpoint.cluster_claim import ClusterClaim
 from engine.checkpoint.slot_checkpoints import encoded_fields, slot_fields
-from engine.cluster.topology import SLOTS
+from engine.cluster.topology import SLOTS, Shard
 from engine.codec.block import Block
 from engine.codec.command_text import encode
 from engine.codec.slot_router import SlotRouter
 from engine.codec.slots import key_slot, slot_tags
 from engine.codec.stream import StreamTranscoder
 from engine.endpoint import Endpoint
-from engine.errors import EngineError
+from engine.errors import EngineError, TargetNotReady
 from engine.replay.cluster_delivery import ClusterDelivery, SweepBlock
 from engine.replay.delivery import DeliveryEvents
 from engine.replay.target_session import TargetSession
@@ -152,12 +152,11 @@ class ClusterSession(TargetSession):
         return self._sweep(fields, is_due=True)
 
     def _sweep(self, fields: Mapping[str, str], *, is_due: bool) -> SweepBlock:
+        self.delivery.router.margin_since_ms = int(fields["margin_since"])
         every_slot = slot_fields(
             phase=fields["phase"],
             generation=self._generation,
             replid=fields["replid"],
-            offset=int(fields["offset"]),
-            margin_since_ms=int(fields["margin_since"]),
             ledger=fields["ledger"],
         )
         return SweepBlock(encoded_fields(every_slot), offset=int(fields["offset"]), is_due=is_due)
@@ -183,14 +182,9 @@ class ClusterSession(TargetSession):
 
 async def probe_cluster(claim: ClusterClaim, settings: TaskSettings) -> Capabilities:
     """What all shards can load together; the oldest one decides."""
-    tags = slot_tags()
     probed = await asyncio.gather(
         *(
-            probe_target(
-                endpoint,
-                settings.target_link,
-                cluster_tag=tags[4 * shard.first_slot : 4 * shard.first_slot + 4].decode(),
-            )
+            _probe_shard(endpoint, shard, settings)
             for endpoint, shard in zip(claim.endpoints, claim.map.shards, strict=True)
         )
     )
@@ -203,3 +197,20 @@ async def probe_cluster(claim: ClusterClaim, settings: TaskSettings) -> Capabili
         key_count=sum(it.key_count for it in probed),
         run_id=" ".join(sorted(f"{it.run_id}/{it.replid}" for it in probed)),
     )
+
+
+async def _probe_shard(endpoint: Endpoint, shard: Shard, settings: TaskSettings) -> Capabilities:
+    """With keys of one of its slots that is not being moved."""
+    slots, tags = sorted(shard.slots), slot_tags()
+    tried = (slots[0], slots[-1], slots[len(slots) // 2])
+    for slot in tried:
+        try:
+            return await probe_target(
+                endpoint,
+                settings.target_link,
+                cluster_tag=tags[4 * slot : 4 * slot + 4].decode(),
+            )
+        except TargetNotReady as error:
+            if error.code != "TRYAGAIN" or slot is tried[-1]:
+                raise
+    raise AssertionError

@@ -32,7 +32,10 @@ class Delivery:
     """The way to one target shard.
 
     has_written: anything of the source's was sent. on_block: called with each block of the stream that is confirmed.
+    holds_slots: see ClusterDelivery, as on_late.
     """
+
+    holds_slots = False
 
     def __init__(self, *, limiter: TokenBucket, stats: LineStats, events: DeliveryEvents) -> None:
         self._limiter = limiter
@@ -42,6 +45,7 @@ class Delivery:
         self.has_written = False
         self.trouble: str | None = None
         self.on_block: Callable[[Block], None] | None = None
+        self.on_late: Callable[[bytes], None] | None = None
 
     async def open(
         self, endpoint: Endpoint, settings: TargetSettings, *, client_name: str, policy: ReplyPolicy

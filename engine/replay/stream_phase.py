@@ -100,6 +100,7 @@ class StreamPhase:
             StreamOutOfStep, and what ended either side.
         """
         self._delivery.on_block = self._note_confirmed
+        self._delivery.on_late = self._note_late
         watching = asyncio.create_task(self._watch_slow_blocks(), name="watch-slow-blocks")
         try:
             end = await self._run()
@@ -110,7 +111,7 @@ class StreamPhase:
             await self._delivery.drain()
         finally:
             await end_tasks(watching)
-            self._delivery.on_block = None
+            self._delivery.on_block = self._delivery.on_late = None
             self._note_slow_blocks()
             self._settling.save()
             await self._settling.close()
@@ -222,6 +223,11 @@ class StreamPhase:
         if block.is_exact and self._is_slow(block):
             self._note_in_doubt(block)
 
+    def _note_late(self, commands: bytes) -> None:
+        """Those of a slot that waited: what they renew may have expired on the target."""
+        if self._margin is not None:
+            self._settling.note_in_doubt(keys_in_doubt(commands))
+
     def _is_slow(self, block: Block) -> bool:
         return block.commands > 0 and time.monotonic() - block.received_seconds > LAG_SECONDS
 
@@ -294,8 +300,10 @@ class StreamPhase:
         """One step of giving expiries their true time; True if something was done."""
         transcoder, settling = self.transcoder, self._settling
         if settling.correction is None:
-            if not self.is_at_boundary or not self._is_caught_up:
-                return False
+            if not self.is_at_boundary or not self._is_caught_up or self._delivery.holds_slots:
+                return (
+                    False  # a question would wait for a slot that waits, and all others behind it
+                )
             if settling.is_owing:
                 # Keys may be looked for on the target: it must be where the transcoder is.
                 await self._send_open_block()

@@ -60,7 +60,7 @@ class TaskStatus:
         False  # some on the target are not yet those of the source (replay/margin.py)
     )
     cross_slot_split: int = 0  # commands and transactions that were split by slot of the target
-    slot_waits: int = 0  # batches that waited for slots of the target to settle
+    slot_waits: int = 0  # slots of the target that were waited for while they moved
     topology_changes: int = 0  # of the target cluster, noticed
     slot_commands_skipped: int = 0  # read again after a loss, and already on the target
     lines: tuple[LineStatus, ...] = ()

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 
 from redis.asyncio import Redis
 from redis.exceptions import (
+    AskError,
     AuthenticationError,
     BusyLoadingError,
+    MovedError,
     NoPermissionError,
     RedisError,
     ResponseError,
@@ -133,6 +135,10 @@ async def probe_target(
         raise TargetUnreachable(
             f"cannot connect to the target {endpoint.address}: {error}",
             hint=connect_hint(endpoint, "target", str(error)),
+        ) from error
+    except (AskError, MovedError) as error:
+        raise TargetNotReady(
+            f"slots of the target {endpoint.address} are being moved: {error}", code="TRYAGAIN"
         ) from error
     except RedisError as error:
         raise _refused(endpoint, reply_text(error)) from error

@@ -295,7 +295,10 @@ class ShardLink(asyncio.Protocol):
             self._reply_base += block.replies
             self.inflight_bytes -= len(block.data)
             self._due = self._inflight[0].replies if self._inflight else 0
-            self._on_confirmed(block)
+            self._confirmed(block)
+
+    def _confirmed(self, block: Block) -> None:
+        self._on_confirmed(block)
 
     def _take_error(self, reply: int, element: int, text: str) -> None:
         base = self._reply_base

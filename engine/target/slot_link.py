@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
+
 from engine.codec.block import Block
+from engine.errors import EngineError
 from engine.target.shard_link import ShardLink
 
 
 class PartBlock(Block):
-    """The part of a batch that goes to one shard. groups: their numbers in the batch. errors: (reply, element, text)."""
+    """What goes to one shard at once. errors: (reply, element, text). done: when all its replies have come."""
 
-    __slots__ = ("errors", "groups")
+    __slots__ = ("done", "errors")
 
-    def __init__(self, *, data: bytes, replies: int, groups: list[int], offset: int) -> None:
+    def __init__(self, *, data: bytes, replies: int, offset: int) -> None:
         super().__init__(data=data, replies=replies, offset=offset)
-        self.groups = groups
         self.errors: list[tuple[int, int, str]] = []
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
 
 class SlotLink(ShardLink):
     """A ShardLink whose PartBlocks are confirmed also with errors in them."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """As that of ShardLink. Every error counts: a batch may be refused as a whole, group by group."""
+        super().connection_made(transport)
+        self._skimmer.most_errors = sys.maxsize
+
+    async def deliver(self, part: PartBlock) -> None:
+        """Send it and wait for all its replies; raises the error that ended the link."""
+        self.send(part)
+        await part.done
 
     def _take_error(self, reply: int, element: int, text: str) -> None:
         base = self._reply_base
@@ -30,3 +44,14 @@ class SlotLink(ShardLink):
                 break
             base += block.replies
         super()._take_error(reply, element, text)
+
+    def _confirmed(self, block: Block) -> None:
+        super()._confirmed(block)
+        if isinstance(block, PartBlock) and not block.done.done():
+            block.done.set_result(None)
+
+    def _fail(self, error: EngineError) -> None:
+        super()._fail(error)
+        for block in self._inflight:
+            if isinstance(block, PartBlock) and not block.done.done():
+                block.done.set_exception(error)

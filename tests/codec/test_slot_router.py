@@ -13,7 +13,7 @@ from redis.exceptions import ResponseError
 from engine.codec.command_keys import keys_of
 from engine.codec.command_table import COMMANDS
 from engine.codec.command_text import commands_in, encode
-from engine.codec.slot_router import SlotBatch, SlotRouter, split
+from engine.codec.slot_router import HELD_QUEUE, SlotBatch, SlotRouter
 from engine.codec.slots import SLOTS, key_slot, slot_tags
 from tests.fix_servers import SERVER_NAMES, StartServer
 
@@ -21,15 +21,18 @@ SUFFIX = b":t1:0"
 WORDS = [b"a", b"{t}b", b"k{", b"x{}y", b"1", b"2", b"0", b"\xff\x00", b"STREAMS", b"long" * 9]
 
 
-def router(*, is_transaction: bool = True) -> SlotRouter:
-    return SlotRouter(SUFFIX, is_transaction)
+def router(*, is_transaction: bool = True, shards: int = 1) -> SlotRouter:
+    made = SlotRouter(SUFFIX, is_transaction)
+    numbers = [made.add_queue() for _ in range(shards)]
+    made.place(array("i", [numbers[slot % shards] for slot in range(SLOTS)]))
+    return made
 
 
 def batch_of(commands: list[bytes], offset: int = 100, **options: bool) -> SlotBatch:
     made = router(**options)
     made.add(b"".join(commands))
     assert not made.run(offset), made.event
-    return made.take_batch(offset, None)
+    return made.take_batch(1, offset, None, -1)
 
 
 def groups(batch: SlotBatch) -> dict[int, list[list[bytes]]]:
@@ -56,7 +59,7 @@ def test_a_group_is_a_transaction_with_its_checkpoint() -> None:
         [b"EXEC"],
     ]
     assert list(batch.replies) == [5 if it == slot else 4 for it in batch.slots]
-    assert batch.commands == 3
+    assert batch.total_replies == sum(batch.replies)
 
 
 @given(st.lists(st.tuples(st.binary(max_size=12), st.integers(0, 9)), max_size=60))
@@ -69,24 +72,80 @@ def test_order_within_a_slot_is_that_of_the_stream(writes: list[tuple[bytes, int
     assert sum(batch.replies) == len(writes)
 
 
-@given(st.lists(st.binary(max_size=8), max_size=40), st.integers(1, 5), st.integers(0, 999))
-def test_split_gives_every_group_to_the_shard_of_its_slot(
-    keys: list[bytes], shards: int, seed: int
+class Way:
+    """Batches of several shards, while slots change hands and wait: what each slot got, in order."""
+
+    def __init__(self, shards: int) -> None:
+        self.router = router(is_transaction=False, shards=shards)
+        self.shards = shards
+        self.got: dict[int, list[bytes]] = {}
+
+    def take(self, number: int) -> None:
+        batch = self.router.take_batch(number, 1, None, -1)
+        for n, slot in enumerate(batch.slots):
+            assert self.router.home_of(slot) == number
+            for command in commands_in(batch.group_data(n)):
+                self.got.setdefault(slot, []).append(command[2])
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["write", "move", "hold", "take", "compact", "settle"]), st.integers(0, 7)),
+        max_size=80,
+    ),
+    st.integers(1, 4),
+)  # fmt: skip
+def test_slots_that_change_hands_lose_and_reorder_nothing(
+    steps: list[tuple[str, int]], shards: int
 ) -> None:
-    rng = random.Random(seed)
-    batch = batch_of([encode("INCR", key) for key in keys])
-    table = array("i", [rng.randrange(shards) for _ in range(SLOTS)])
-    for group in range(len(batch.slots)):
-        batch.applied[group] = rng.random() < 0.2
-    parts = split(batch, table)
-    seen = []
-    for shard, (data, replies, runs) in parts.items():
-        numbers = [n for first, last in runs for n in range(first, last)]
-        assert all(table[batch.slots[n]] == shard for n in numbers)
-        assert data == b"".join(batch.group_data(n) for n in numbers)
-        assert replies == sum(batch.replies[n] for n in numbers)
-        seen += numbers
-    assert sorted(seen) == [n for n in range(len(batch.slots)) if not batch.applied[n]]
+    way = Way(shards)
+    made = way.router
+    expected: dict[int, list[bytes]] = {}
+    for number, (step, choice) in enumerate(steps):
+        key = b"key%d" % choice
+        slot, shard = key_slot(key), 1 + choice % shards
+        if step == "write":
+            made.add(encode("APPEND", key, number))
+            assert not made.run(number)
+            expected.setdefault(slot, []).append(b"%d" % number)
+        elif step == "move":
+            made.move(slot, shard)
+        elif step == "hold":
+            made.move(slot, HELD_QUEUE)
+        elif step == "take":
+            way.take(shard)
+        elif step == "compact":
+            made.compact(HELD_QUEUE)
+        elif step == "settle":
+            made.settle(array("i", [shard]) * SLOTS, bytes(1 + shards))
+    waiting = {slot: made.slot_data(slot) for slot in expected if made.home_of(slot) == HELD_QUEUE}
+    for slot, data in waiting.items():
+        rest = [it[2] for it in commands_in(data)]
+        assert way.got.get(slot, []) + rest == expected[slot]
+    made.place(array("i", [1]) * SLOTS)
+    way.take(1)
+    assert way.got == expected
+
+
+def test_slots_of_a_batch_on_its_way_stay_for_now() -> None:
+    made = router(shards=2)
+    made.place(array("i", [1]) * SLOTS)
+    assert not made.settle(array("i", [2]) * SLOTS, bytes([0, 1, 0]))
+    assert made.home_of(5) == 1
+    made.move(7, HELD_QUEUE)
+    assert made.settle(array("i", [2]) * SLOTS, bytes(3))
+    assert made.home_of(5) == 2
+    assert made.home_of(7) == HELD_QUEUE
+
+
+def test_checkpoints_that_are_behind_are_written_as_well() -> None:
+    made = router()
+    made.put(3, encode("INCR", "x"))
+    assert list(made.take_batch(1, 50, None, -1).slots) == [3]
+    made.put(4, encode("INCR", "x"))
+    batch = made.take_batch(1, 60, None, 50)
+    assert len(batch.slots) == SLOTS - 1  # slot 3 is at 50 already
+    assert groups(batch)[9] == [[b"HSET", made.checkpoint_key(9), b"o", b"60"]]
 
 
 def test_what_the_target_has_is_left_out() -> None:
@@ -95,7 +154,7 @@ def test_what_the_target_has_is_left_out() -> None:
     for offset, key in ((40, "a"), (45, "b"), (50, "a"), (60, "a")):
         made.add(encode("INCR", key))
         assert not made.run(offset)
-    found = groups(made.take_batch(60, None))
+    found = groups(made.take_batch(1, 60, None, -1))
     assert [it[1:2] for it in found[key_slot(b"a")][1:-2]] == [[b"a"]]
     assert len(found[key_slot(b"b")]) == 4
     assert made.skipped == 2
@@ -105,13 +164,17 @@ def test_every_slot_gets_its_fields_where_asked() -> None:
     made = router()
     made.add(encode("INCR", "a"))
     assert not made.run(7)
-    batch = made.take_batch(7, (b"$1\r\np\r\n$6\r\nstream\r\n", 2))
+    batch = made.take_batch(1, 7, (b"$1\r\np\r\n$6\r\nstream\r\n", 2), -1)
     assert list(batch.slots) == list(range(SLOTS))
     found = groups(batch)
-    assert found[0] == [[b"HSET", made.checkpoint_key(0), b"p", b"stream"]]
+    assert found[0] == [[b"HSET", made.checkpoint_key(0), b"o", b"7", b"m", b"0", b"p", b"stream"]]
     assert found[key_slot(b"a")][-2] == [
         b"HSET",
         made.checkpoint_key(key_slot(b"a")),
+        b"o",
+        b"7",
+        b"m",
+        b"0",
         b"p",
         b"stream",
     ]
@@ -133,7 +196,7 @@ def test_what_one_slot_cannot_take_is_an_event(command: tuple[str | int, ...]) -
     assert made.run(9)
     assert made.event == [str(it).encode() for it in command]
     assert not made.run(9)
-    assert made.take_batch(9, None).commands == 2
+    assert len(groups(made.take_batch(1, 9, None, -1))) == 2
 
 
 def test_a_transaction_over_slots_is_split_and_counted() -> None:
@@ -142,7 +205,7 @@ def test_a_transaction_over_slots_is_split_and_counted() -> None:
     made.add(encode("MULTI") + encode("INCR", "a") + encode("INCR", "b") + encode("EXEC"))
     assert not made.run(9)
     assert made.split_transactions == 1
-    assert len(groups(made.take_batch(9, None))) == 2
+    assert len(groups(made.take_batch(1, 9, None, -1))) == 2
 
 
 def random_command(name: str, rng: random.Random) -> list[bytes]:

@@ -214,7 +214,7 @@ class RunningCluster:
     def _is_synced(self, node: ClusterNode) -> bool:
         with node.server.client() as client:
             info = client.info("replication")
-        return info["role"] == "master" or info.get("master_link_status") == "up"
+        return bool(info["role"] == "master" or info.get("master_link_status") == "up")
 
     def map(self) -> ClusterMap:
         return self.running[0].map()
@@ -269,21 +269,51 @@ class RunningCluster:
 
     def move_slot(self, slot: int, to: ClusterNode) -> None:
         """As redis-cli --cluster reshard does it: key by key, with MIGRATE."""
-        origin = self.primary_of(slot)
-        if origin.node_id == to.node_id:
+        if self.primary_of(slot).node_id == to.node_id:
             return
+        self.begin_move(slot, to)
+        self.move_keys(slot, to)
+        self.finish_move(slot, to)
+
+    def begin_move(self, slot: int, to: ClusterNode) -> None:
+        """The slot is MIGRATING at its primary and IMPORTING at the other."""
+        origin = self.primary_of(slot)
         to.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", origin.node_id)
         origin.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", to.node_id)
-        with origin.server.client() as client:
-            while keys := client.execute_command("CLUSTER", "GETKEYSINSLOT", slot, KEYS_AT_ONCE):
+
+    def move_keys(self, slot: int, to: ClusterNode, *, most: int | None = None) -> None:
+        """Keys of a slot that is being moved: all, or so many."""
+        with self.primary_of(slot).server.client() as client:
+            while keys := client.execute_command(
+                "CLUSTER", "GETKEYSINSLOT", slot, most or KEYS_AT_ONCE
+            ):
                 client.execute_command(
                     "MIGRATE", "127.0.0.1", to.server.port, "", 0, 5000, "REPLACE", "KEYS", *keys
                 )
+                if most is not None:
+                    return
+
+    def finish_move(self, slot: int, to: ClusterNode) -> None:
+        """All know who has the slot now."""
+        origin = self.primary_of(slot)
         to.ask("CLUSTER", "SETSLOT", slot, "NODE", to.node_id)
         origin.ask("CLUSTER", "SETSLOT", slot, "NODE", to.node_id)
         for node in self.primaries():
             if node.node_id not in {to.node_id, origin.node_id}:
                 node.ask("CLUSTER", "SETSLOT", slot, "NODE", to.node_id)
+
+    def migrate_slots(self, first: int, last: int, to: ClusterNode) -> None:
+        """Atomically, as Valkey 9 does it (cluster_migrateslots.c); ends when the slots are there."""
+        origin = self.primary_of(first)
+        origin.ask("CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", first, last, "NODE", to.node_id)
+        holds(
+            lambda: all(
+                (shard := it.map().shard_of(first)) is not None
+                and shard.primary.node_id == to.node_id
+                for it in self.running
+            ),
+            "the slots have moved",
+        )
 
 
 @contextlib.contextmanager
