@@ -103,7 +103,9 @@ class ClusterClaim:
                     raise
         if claim.checkpoint is None:
             return claim
-        return Claim(claim.epoch, await self._whole(claim.checkpoint), claim.was_there)
+        whole = await self._whole(claim.checkpoint)
+        # What a stay of ours has written is in the slots, not in the claim.
+        return Claim(claim.epoch, whole, claim.was_there or self.slots.was_there)
 
     async def check(self, epoch: int) -> None:
         """As LineClaim.check."""

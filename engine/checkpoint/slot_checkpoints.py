@@ -28,7 +28,8 @@ class SlotCheckpoints:
     """What all slots say together.
 
     position: from where to go on; None if a slot has no checkpoint of the stream, or of another snapshot than the
-    others. applied: for each slot the offset that it has.
+    others. applied: for each slot the offset that it has. generation: the snapshot that all slots began with, or begin
+    with now; empty if they disagree. was_there: a slot has one.
     """
 
     position: Position | None
@@ -36,6 +37,7 @@ class SlotCheckpoints:
     generation: str = ""
     margin_since_ms: int = 0
     ledger: str = ""
+    was_there: bool = False
 
 
 def slot_suffix(task_id: str, line: str) -> bytes:
@@ -57,15 +59,17 @@ def slot_fields(*, phase: str, generation: str, replid: str, ledger: str) -> dic
 def joined(hashes: Sequence[Mapping[bytes, bytes]]) -> SlotCheckpoints:
     """Read those of all slots, in order; what cannot be read counts as not there."""
     applied = array("q", [0]) * SLOTS
-    nothing = SlotCheckpoints(None, applied)
-    generations: set[bytes] = set()
+    generations = {fields.get(b"g", b"") for fields in hashes}
+    generation = generations.pop() if len(generations) == 1 else b""
+    nothing = SlotCheckpoints(
+        None, applied, generation.decode("ascii", "replace"), was_there=any(hashes)
+    )
     lowest, replid, margin, ledger = -1, b"", 0, b""
     for slot, fields in enumerate(hashes):
         try:
             if fields[b"p"] != b"stream":
                 return nothing
             offset, since = int(fields[b"o"]), int(fields[b"m"])
-            generations.add(fields[b"g"])
             its_replid, ledger = fields[b"r"], fields.get(b"l", b"")
         except (KeyError, ValueError):
             return nothing
@@ -74,13 +78,13 @@ def joined(hashes: Sequence[Mapping[bytes, bytes]]) -> SlotCheckpoints:
             margin = since
         if lowest < 0 or offset < lowest:
             lowest, replid = offset, its_replid
-    if len(generations) != 1 or len(hashes) != SLOTS or not replid:
+    if not generation or len(hashes) != SLOTS or not replid:
         return nothing
-    (generation,) = generations
     return SlotCheckpoints(
         Position(replid.decode("ascii", "replace"), lowest),
         applied,
         generation.decode("ascii", "replace"),
         margin,
         ledger.decode("ascii", "replace"),
+        was_there=True,
     )

@@ -125,6 +125,71 @@ async def test_a_primary_is_lost_with_writes_that_its_replica_lacks(
             assert await asyncio.to_thread(differences, source, target) == []
 
 
+def cut_links(target: RunningCluster) -> None:
+    """End the data connection to each primary; the servers go on."""
+    for node in target.primaries():
+        with node.server.client() as client:
+            for it in client.client_list():
+                if it["name"].startswith("redis-ferry:"):
+                    client.client_kill_filter(_id=it["id"])
+
+
+async def test_a_full_resync_behind_a_lost_link_removes_what_was_brought_before(
+    start_server: StartServer, tmp_path: Path
+) -> None:
+    source = start_server(NAME, config=CONFIG)
+    with RunningCluster(BINARIES[NAME], replicas=0) as target:
+        with source.client() as client:
+            client.mset({f"key:{number}": number for number in range(200)})
+        async with running(settings_to(source, target, tmp_path)) as run:
+            await run.reaches_offset(offset_of(source))
+            cut_links(target)
+            await run.reaches(
+                lambda: run.task.status().target_reconnects == 1, "the target's link again"
+            )
+            await run.reaches(lambda: run.task.state is TaskState.STREAM, "the stream again")
+            source.kill()  # what it had is gone, and so is its history
+            await asyncio.to_thread(source.start)
+            with source.client() as client:
+                client.set("key:new", 1)
+            await run.reaches(
+                lambda: run.task.status().leftovers_removed, "what the source has lost is removed"
+            )
+            with source.client() as client:
+                client.set("key:behind", 1)
+            await run.reaches_offset(offset_of(source))
+            status = run.task.status()
+            assert (status.full_resyncs, status.leftovers_removed) == (2, 200)
+            assert await asyncio.to_thread(differences, source, target) == []
+
+
+async def test_a_link_that_is_lost_in_the_snapshot_costs_what_was_on_its_way(
+    start_server: StartServer, tmp_path: Path
+) -> None:
+    source = start_server(NAME, config=CONFIG)
+    with RunningCluster(BINARIES[NAME], replicas=0) as target:
+        with source.client() as client:
+            client.mset({f"key:{number}": "x" * 1000 for number in range(3000)})
+        settings = settings_to(
+            source, target, tmp_path, bandwidth_limit_bytes_per_second=512 * 1024
+        )
+        async with running(settings) as run:
+            await run.reaches(lambda: run.task.status().keys_applied > 500, "some keys")
+            cut_links(target)
+            await run.reaches(
+                lambda: run.task.status().target_reconnects == 1, "the target's link again"
+            )
+            run.task.set_bandwidth_limit(None)
+            await run.reaches_offset(offset_of(source))
+            assert run.task.status().full_resyncs == 1
+            assert await asyncio.to_thread(differences, source, target) == []
+        # The slots agree on the snapshot that they began with: the next run goes on from them.
+        async with running(settings) as run:
+            await run.reaches_offset(offset_of(source))
+            status = run.task.status()
+            assert (status.full_resyncs, status.partial_resyncs) == (0, 1)
+
+
 async def test_slots_move_while_data_flow(start_server: StartServer, tmp_path: Path) -> None:
     source = start_server(NAME, config=CONFIG)
     with RunningCluster(BINARIES[NAME], replicas=0) as target, ClusterLoad(source) as load:
