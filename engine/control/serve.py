@@ -24,6 +24,7 @@ from engine.control.api.gate import RequestLimits
 from engine.control.api.parameters import Api
 from engine.control.choices import LogFormat
 from engine.control.exit_status import DONE, INTERRUPTED
+from engine.control.orphans import collect_orphans
 from engine.control.serve_options import ServeOptions
 from engine.errors import ConfigError
 from engine.observability.logs import configure_logs
@@ -176,8 +177,10 @@ async def _serve(
         tls=options.tls_cert is not None,
         tasks=sum(1 for _ in service.catalog),
     )
-    probe = asyncio.create_task(watch_loop_delay(loop_delay), name="loop delay")
+    beside = [asyncio.create_task(watch_loop_delay(loop_delay), name="loop delay")]
+    if os.getpid() == 1:
+        beside.append(asyncio.create_task(collect_orphans(), name="orphans"))
     try:
         await server.serve(sockets=[listener])
     finally:
-        await end_tasks(probe)
+        await end_tasks(*beside)
