@@ -124,7 +124,9 @@ class LineStats:
     slot_waits: int = 0  # slots of the target that were waited for while they moved
     topology_changes: int = 0  # maps of the target that differed from the one before
     slot_commands_skipped: int = 0  # read again, and already on the target
-    not_carried: dict[str, int] = field(default_factory=dict)
+    refused_by_kind: Counter[str] = field(default_factory=Counter)  # refused, by type or command
+    not_carried: dict[str, int] = field(default_factory=dict)  # of the snapshot, by kind
+    left_out_of_commands: Counter[str] = field(default_factory=Counter)  # in the stream, by kind
     apply_lag: LatencyHistogram = field(default_factory=LatencyHistogram)  # receipt to confirmation
     reply_latency: LatencyHistogram = field(default_factory=LatencyHistogram)  # of a block
     bytes_rate: Rate = field(default_factory=Rate)
@@ -134,6 +136,11 @@ class LineStats:
         """Count an error that ended a link or a stay at the target."""
         self.errors += 1
         self.errors_by_code[type(error).__name__] += 1
+
+    @property
+    def not_applied(self) -> Counter[str]:
+        """All that could not be brought to the target, by what it is."""
+        return self.refused_by_kind + Counter(self.not_carried) + self.left_out_of_commands
 
     def begin_snapshot(self, offset: int) -> None:
         """A snapshot is to be applied whose stream begins behind `offset`, maybe of another history."""

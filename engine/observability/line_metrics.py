@@ -164,9 +164,24 @@ LINE_METRICS: tuple[Gauge | Counter | Labelled | Durations, ...] = (
     ),
     Labelled(
         "not_applied_total",
-        "What could not be brought to the target, by what it is.",
+        "What could not be brought to the target, by what it is; of the snapshot a new one begins at 0.",
         "kind",
-        lambda it: it.stats.not_carried,
+        lambda it: it.stats.not_applied,
+    ),
+    Counter(
+        "bridged_total",
+        "Keys and commands written in another form than the source's, because the target lacks that one.",
+        lambda it: it.stats.bridged,
+    ),
+    Counter(
+        "fetched_again_keys_total",
+        "Keys fetched from the source as a whole, because they may have expired on the target too early.",
+        lambda it: it.stats.keys_fetched_again,
+    ),
+    Counter(
+        "cross_slot_split_total",
+        "Commands and transactions that were split by slot for a target cluster.",
+        lambda it: it.stats.cross_slot_split,
     ),
     Counter(
         "leftovers_removed_total",
@@ -213,6 +228,16 @@ LINE_METRICS: tuple[Gauge | Counter | Labelled | Durations, ...] = (
             "full": it.stats.full_resyncs - it.stats.full_resyncs_forced,
             "full_forced": it.stats.full_resyncs_forced,
         },
+    ),
+    Counter(
+        "slot_waits_total",
+        "Batches that waited for slots of the target cluster to settle.",
+        lambda it: it.stats.slot_waits,
+    ),
+    Counter(
+        "topology_changes_total",
+        "Maps of the target cluster that differed from the one before.",
+        lambda it: it.stats.topology_changes,
     ),
     Labelled(
         "retries_total",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -10,12 +11,15 @@ from typing import Any
 
 import structlog
 
+from engine.codec.command_table import COMMANDS, KEYLESS
 from engine.stats import LineStats
 
 log = structlog.get_logger("engine.replay")
 
 REPORT_NAME = "refused-keys.jsonl"
 SHOWN = 20  # in the log; the file has them all
+
+_NAMES = frozenset(it.partition("|")[0] for it in (*COMMANDS, *KEYLESS))
 
 Refusal = tuple[int, bytes, str, str]  # database, key, type or command, why
 
@@ -42,11 +46,12 @@ class RefusedKeys:
     def begin(self) -> None:
         """Another snapshot begins: what an earlier one had to leave out is told anew."""
         self._stats.refused = 0
+        self._stats.refused_by_kind.clear()
         if self._path is not None:
             self._path.unlink(missing_ok=True)
 
-    def add(self, refusals: list[Refusal]) -> None:
-        """Note these and empty the list.
+    def add(self, refusals: list[Refusal], *, are_commands: bool = False) -> None:
+        """Note these and empty the list. are_commands: of the stream; what they are is the source's word then.
 
         The file has a JSON object a line: db, key (what is no UTF-8 stands escaped in it), what, why.
         """
@@ -55,6 +60,10 @@ class RefusedKeys:
         for db, key, what, why in refusals[: max(0, SHOWN - self._stats.refused)]:
             log.warning("key.refused", db=db, key=key[:80], what=what, why=why)
         self._stats.refused += len(refusals)
+        self._stats.refused_by_kind.update(
+            f"command {it if it in _NAMES else 'of a module'}" if are_commands else it
+            for _, _, it, _ in refusals
+        )
         if self._path is not None:
             self._write(self._path, refusals)
         refusals.clear()
@@ -79,6 +88,15 @@ class RefusedKeys:
     def bridged(self) -> int:
         """What `note_bridged` said last."""
         return self._stats.bridged
+
+    def note_left_out(self, kinds: Counter[str]) -> None:
+        """What was left out of commands that were applied without it (field TTLs), by kind."""
+        self._stats.left_out_of_commands = kinds
+
+    @property
+    def left_out(self) -> Counter[str]:
+        """What `note_left_out` said last."""
+        return self._stats.left_out_of_commands
 
     def tell(self) -> None:
         """Say at the end how many there were and where they are listed."""

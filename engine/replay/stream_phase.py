@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from enum import Enum, auto
 
@@ -70,7 +71,9 @@ class StreamPhase:
         self._margin = margin
         self._foreign = None if plan.support is None else ForeignStreamTranscoder(plan)
         self.transcoder = self._foreign or StreamTranscoder(plan)
+        self._support = plan.support
         self._bridged_before = refused_keys.bridged
+        self._left_out_before = refused_keys.left_out
         self._refused_keys = refused_keys
         self.transcoder.recorder = recorder
         self._flush = flush
@@ -163,9 +166,11 @@ class StreamPhase:
         return True
 
     def _note_foreign(self) -> None:
-        if self._foreign is not None:
+        if self._foreign is not None and self._support is not None:
+            left_out = Counter(self._support.fell_away)
+            self._refused_keys.note_left_out(self._left_out_before + left_out)
             self._refused_keys.note_bridged(self._bridged_before + self._foreign.bridged)
-            self._refused_keys.add(self._foreign.refused)
+            self._refused_keys.add(self._foreign.refused, are_commands=True)
 
     async def _do_flush(self) -> None:
         """What came before it is on the target, nothing behind it is; done again if it is cut short."""

@@ -94,5 +94,5 @@ _SUMMED = (
     "commands_applied", "bytes_applied", "snapshot_bytes_read", "snapshot_bytes_total", "full_resyncs",
     "partial_resyncs", "reconnects", "errors", "flushes", "source_reconnects", "target_reconnects",
     "spool_disk_bytes", "spool_spilled_bytes", "spool_recovered_bytes", "checkpoint_skipped_bytes",
-    "leftovers_removed", "keys_fetched_again", "cross_slot_split", "slot_waits", "topology_changes", "slot_commands_skipped",
+    "leftovers_removed", "keys_fetched_again", "refused", "bridged", "cross_slot_split", "slot_waits", "topology_changes", "slot_commands_skipped",
 )  # fmt: skip

@@ -208,3 +208,11 @@ def wait_until(is_true: Any, what: str, deadline_seconds: float = 30.0) -> Any:
             return found
         assert time.monotonic() < deadline, f"not within {deadline_seconds} s: {what}"
         time.sleep(0.02)
+
+
+def scrape(address: str) -> str:
+    """What `/metrics` of a worker at host:port shows."""
+    answer = httpx.get(f"http://{address}/metrics", timeout=10, trust_env=False)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+    return answer.text

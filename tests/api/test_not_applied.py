@@ -9,7 +9,7 @@ import pytest
 
 from engine.demo.servers import RunningServer
 from tests.api.conftest import need
-from tests.api.served import ServedWorker, configuration, create, wait_for
+from tests.api.served import ServedWorker, configuration, create, scrape, wait_for, wait_until
 from tests.fix_servers import BINARIES
 
 pytestmark = pytest.mark.live
@@ -50,4 +50,13 @@ def test_keys_that_the_target_cannot_hold_are_listed_page_by_page(lenient: Serve
         assert page.json()["not_applied"] == answer["not_applied"][2:]
         with target.client() as reader:
             assert reader.keys("[pf]*") == [b"plain"]
+        with source.client() as admin:
+            admin.hset("plain:hash", "a", "1")
+            admin.hpexpire("plain:hash", 600_000, "a")
+        series = f'redis_ferry_not_applied_total{{task="{task_id}",line="0",kind="%s"}} %d\n'
+        wait_until(
+            lambda: series % ("command HPEXPIREAT", 1) in scrape(lenient.address),
+            "the command is counted",
+        )
+        assert 'kind="hash with field TTLs' in scrape(lenient.address)
         client.post(f"/migration-task/{task_id}/sync-stop")

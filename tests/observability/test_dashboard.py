@@ -79,6 +79,23 @@ def test_every_panel_can_be_told_apart_and_none_overlaps() -> None:
     assert max(x for x, _ in cells) < 24
 
 
+# Figures behind others that are shown (lags, ratios), or for those who ask by hand.
+NOT_SHOWN = {
+    "build_info", "task_phase", "source_offset_bytes", "applied_offset_bytes", "snapshot_read_bytes", "snapshot_size_bytes",
+    "spool_memory_limit_bytes", "spool_spilled_bytes_total", "expiries_owed",
+}  # fmt: skip
+
+
+def test_every_exported_series_is_explained_and_all_but_few_are_shown() -> None:
+    names = set(re.findall(r"# TYPE redis_ferry_(\S+) ", text_of(task("a", line()))))
+    explained = set(re.findall(r"`(\w+)(?:\{[\w,]+\})?`", OPERATIONS.read_text()))
+    asked = " ".join(expressions().values())
+    shown = {it for it in names if re.search(rf"\bredis_ferry_{it}(?:_bucket)?\b", asked)}
+
+    assert names - explained == set()
+    assert names - shown == NOT_SHOWN
+
+
 def promtool(*arguments: str | Path) -> None:
     done = subprocess.run(
         [program("promtool"), *map(str, arguments)], capture_output=True, text=True, check=False

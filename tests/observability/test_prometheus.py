@@ -9,20 +9,13 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.api.served import ServedWorker, start_task, wait_for, wait_until
+from tests.api.served import ServedWorker, scrape, start_task, wait_for, wait_until
 from tests.control.command_line import run, start
 from tests.fix_prometheus import RunningPrometheus, program
 from tests.fix_servers import StartServer
 
 pytestmark = pytest.mark.live
 COUNT = 2000
-
-
-def scrape(address: str) -> str:
-    answer = httpx.get(f"http://{address}/metrics", timeout=10, trust_env=False)
-    assert answer.status_code == 200
-    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
-    return answer.text
 
 
 def test_prometheus_sees_a_migration_from_its_start_to_a_lag_of_zero_and_its_end(
