@@ -7,9 +7,11 @@ ARG BASE=python:3.13-slim-bookworm
 FROM ${BASE} AS build
 # pip's own bundle lacks what an operator adds to the base's.
 ENV PIP_CERT=/etc/ssl/certs/ca-certificates.crt PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
-# Debian's own Python has its headers in a package; the official images bring them.
-RUN apt-get update -qq && apt-get install -qq --no-install-recommends gcc libc6-dev \
-      $(test "$(command -v python3)" = /usr/bin/python3 && echo python3-dev) >/dev/null
+# Debian's own Python has its headers in a package; the official images bring them. The compiler's version does not matter.
+# hadolint ignore=DL3008
+RUN apt-get update -qq \
+    && if [ "$(command -v python3)" = /usr/bin/python3 ]; then headers=python3-dev; fi \
+    && apt-get install -qq --no-install-recommends gcc libc6-dev ${headers:+"$headers"} >/dev/null
 WORKDIR /source
 RUN python3 -m venv /build && python3 -m venv /opt/redis-ferry
 COPY pyproject.toml setup.py README.md ./
@@ -25,7 +27,7 @@ FROM ${BASE}
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="redis-ferry" \
-      org.opencontainers.image.description="Moves one Redis server's data and live writes into another" \
+      org.opencontainers.image.description="Moves the data and live writes of Redis servers and clusters into others" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 COPY --from=build /opt/redis-ferry /opt/redis-ferry

@@ -38,16 +38,21 @@ class Node:
             detach=True,
         )
         self.port = PORT
+        self._address = ""
 
     @property
     def host(self) -> str:
-        """Its address on the private network."""
+        """Its address on the private network; while it is cut off, the one that it had."""
         self.container.reload()
         networks = self.container.attrs["NetworkSettings"]["Networks"]
+        if self._group.network.name not in networks:
+            return self._address
         return str(networks[self._group.network.name]["IPAddress"])
 
     def client(self) -> redis.Redis:
-        return redis.Redis(host=self.host, port=self.port, socket_timeout=5)
+        return redis.Redis(
+            host=self.host, port=self.port, socket_timeout=5, socket_connect_timeout=1
+        )
 
     def put(self, path: str, text: str) -> None:
         """Write a file into the container before its start."""
@@ -131,20 +136,64 @@ class ContainerGroup:
 
 
 class ContainerCluster(ContainerGroup):
-    """Three primaries that share the slots. Redis 7.0 and later."""
+    """Three primaries that share the slots, each with `replicas` replicas. Redis 7.0 and later."""
+
+    def __init__(
+        self, binary: ServerBinary, *, replicas: int = 0, config: dict[str, str] | None = None
+    ) -> None:
+        super().__init__(binary)
+        self._replicas = replicas
+        self._config = config or {}
 
     def _build(self) -> None:
-        options = _plain(**{"cluster-enabled": "yes", "cluster-node-timeout": str(NODE_TIMEOUT_MS)})
-        for number in range(3):
+        options = _plain(
+            **{"cluster-enabled": "yes", "cluster-node-timeout": str(NODE_TIMEOUT_MS)},
+            **self._config,
+        )
+        count = 3 * (1 + self._replicas)
+        for number in range(count):
             self._add(f"node{number}", *options).start()
         for number, node in enumerate(self.nodes):
             with node.client() as client:
-                first, last = SLOTS * number // 3, SLOTS * (number + 1) // 3 - 1
-                client.execute_command("CLUSTER", "ADDSLOTSRANGE", first, last)
+                client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+                if number < 3:
+                    first, last = SLOTS * number // 3, SLOTS * (number + 1) // 3 - 1
+                    client.execute_command("CLUSTER", "ADDSLOTSRANGE", first, last)
                 client.execute_command("CLUSTER", "MEET", self.nodes[0].host, PORT)
         wait_for(
-            lambda: all(self.state_at(it) == "ok" for it in self.nodes), "the cluster is whole"
+            lambda: all(len(self._known_to(it)) == count for it in self.nodes),
+            "all know each other",
         )
+        for number, node in enumerate(self.nodes[3:]):
+            with self.nodes[number % 3].client() as primary, node.client() as client:
+                primary_id = primary.execute_command("CLUSTER", "MYID")
+                client.execute_command("CLUSTER", "REPLICATE", primary_id)
+        self.is_whole()
+
+    def is_whole(self) -> None:
+        """Wait until all nodes call it ok, and all replicas follow."""
+        wait_for(
+            lambda: all(self.state_at(it) == "ok" and _follows(it) for it in self.nodes),
+            "the cluster is whole",
+        )
+
+    def _known_to(self, node: Node) -> list[str]:
+        with node.client() as client:
+            known: dict[str, dict[str, Any]] = client.cluster("nodes")
+        return [name for name, it in known.items() if "handshake" not in it["flags"]]
+
+    def primaries(self) -> list[Node]:
+        """Those that can be reached and call themselves one."""
+        found = []
+        for node in self.nodes:
+            try:
+                with node.client() as client:
+                    is_primary = client.role()[0] == b"master"
+            except (redis.ConnectionError, redis.TimeoutError):
+                continue
+            if is_primary:
+                found.append(node)
+        return found
 
     def state_at(self, node: Node) -> str:
         """`cluster_state` as this node sees it."""
@@ -204,6 +253,13 @@ def _plain(**more: str | tuple[str, ...]) -> list[str]:
 def _link_of(replica: Node) -> str:
     with replica.client() as client:
         return str(client.info("replication").get("master_link_status"))
+
+
+def _follows(node: Node) -> bool:
+    """Whether it has its primary's data; a primary does."""
+    with node.client() as client:
+        info = client.info("replication")
+    return info["role"] == "master" or info["master_link_status"] == "up"
 
 
 def wait_for(is_true: Callable[[], Any], what: str) -> None:

