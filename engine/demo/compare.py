@@ -209,9 +209,10 @@ class _Comparing:
         difference = value_difference(kind, checked(ours), checked(theirs))
         if difference:
             return [("value", difference)]
-        if kind == b"stream" and (difference := group_difference(ours, theirs)):
-            return [("group", difference)]
-        return []
+        if kind == b"stream":
+            with_entries_read = self._source.tells_entries_read
+            difference = group_difference(ours, theirs, with_entries_read=with_entries_read)
+        return [("group", difference)] if difference else []
 
     def _expiry_difference(self, ours: Expiry, theirs: Expiry) -> list[tuple[Kind, str]]:
         if ours == theirs:

@@ -53,10 +53,13 @@ class Side:
         try:
             self._names = Wire(endpoint)
             known = self._values.ask("COMMAND", "INFO", "PEXPIRETIME", "HPEXPIRETIME", "FUNCTION")
+            version = self._values.version()
         except BaseException:
             self._values.close()
             raise
         self.has_expire_time, self.has_field_ttl, self.has_functions = (bool(it) for it in known)
+        # 7.0 does not tell its replicas how many entries a group has read (t_stream.c, streamPropagateGroupID).
+        self.tells_entries_read = version != (7, 0)
         self._ttl_command = b"*2\r\n" + bulk(b"PEXPIRETIME" if self.has_expire_time else b"PTTL")
         self._type_command = b"*2\r\n" + bulk(b"TYPE")
         self._value_commands: dict[bytes, tuple[bytes, bytes]] = {}

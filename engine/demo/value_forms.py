@@ -29,6 +29,7 @@ SHOWN_BYTES = 40
 # The shape of the stream's tree in memory, and what is compared by itself.
 _NOT_STREAM_FACTS = frozenset({b"radix-tree-keys", b"radix-tree-nodes", b"entries", b"groups"})
 _NOT_GROUP_FACTS = frozenset({b"name", b"pending", b"pel", b"consumers"})
+_ENTRIES_READ = frozenset({b"entries-read", b"lag"})
 
 
 def value_command(kind: bytes) -> tuple[bytes, bytes]:
@@ -111,10 +112,12 @@ def _stream_difference(source: list[Any], target: list[Any]) -> str:
     return _facts_difference(ours, theirs, _NOT_STREAM_FACTS)
 
 
-def group_difference(source: list[Any], target: list[Any]) -> str:
+def group_difference(
+    source: list[Any], target: list[Any], *, with_entries_read: bool = True
+) -> str:
     """Say how the consumer groups of two XINFO STREAM FULL replies differ; empty if they do not.
 
-    Delivery times and the times of consumers are left out, and consumers with nothing pending.
+    with_entries_read: how many entries a group has read, and what follows from it, is compared as well. Delivery times and the times of consumers are left out, and consumers with nothing pending.
     """
     if source == target:
         return ""
@@ -122,12 +125,13 @@ def group_difference(source: list[Any], target: list[Any]) -> str:
         {group[b"name"]: group for group in map(_pairs, _pairs(side)[b"groups"])}
         for side in (source, target)
     )
+    left_out = _NOT_GROUP_FACTS if with_entries_read else _NOT_GROUP_FACTS | _ENTRIES_READ
     for name in ours.keys() | theirs.keys():
         if name not in ours or name not in theirs:
             return f"group {_shown(name)} only in {'source' if name in ours else 'target'}"
         one, other = ours[name], theirs[name]
         difference = (
-            _facts_difference(one, other, _NOT_GROUP_FACTS)
+            _facts_difference(one, other, left_out)
             or _mapping_difference("pending entry", _pending(one), _pending(other))
             or _mapping_difference("consumer", _consumers(one), _consumers(other))
         )
