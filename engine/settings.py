@@ -46,6 +46,13 @@ class UnsupportedPolicy(StrEnum):
     SKIP = "skip"  # leave it out, count it and list it in a report
 
 
+class CrossSlotPolicy(StrEnum):
+    """What to do with a command whose keys are in several slots of the target, where the stream does not tell its effect."""
+
+    RESOLVE = "resolve"  # take what it has made from the source
+    STOP = "stop"
+
+
 class FieldTtlPolicy(StrEnum):
     """What to do with the expiries of hash fields where the target has no such thing."""
 
@@ -138,6 +145,7 @@ class TaskSettings:
     on_conflict: ConflictPolicy = ConflictPolicy.REPLACE
     on_unsupported: UnsupportedPolicy = UnsupportedPolicy.STOP
     field_ttls: FieldTtlPolicy = FieldTtlPolicy.REFUSE
+    on_cross_slot: CrossSlotPolicy = CrossSlotPolicy.RESOLVE
     resume_mode: ResumeMode = ResumeMode.AUTO
     delivery: DeliveryMode = DeliveryMode.EXACTLY_ONCE
     spool: SpoolSettings = field(default_factory=SpoolSettings)

@@ -121,6 +121,9 @@ class LineStats:
     bridged: int = 0  # keys and commands written in another form than the source's
     cross_slot_split: int = 0  # commands and transactions that were split by slot
     cross_slot: Counter[str] = field(default_factory=Counter)  # by name of the command
+    cross_slot_resolved: int = 0  # commands whose effect was left to the source
+    keys_in_doubt: int = 0  # of these commands, whose values have not come yet
+    keys_resolved: int = 0  # whose values have come from the source
     slot_waits: int = 0  # slots of the target that were waited for while they moved
     topology_changes: int = 0  # maps of the target that differed from the one before
     slot_commands_skipped: int = 0  # read again, and already on the target

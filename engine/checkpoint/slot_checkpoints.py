@@ -7,6 +7,8 @@
         o   last byte of the stream that the slot has
         m   moment (ms) since when TTLs may stand with a margin, 0: all are exact
         l   id of the list of names the task has brought
+        d:… a key of the slot whose value the source is still to be asked for (replay/keys_in_doubt.py)
+        f   slot 0 only: FUNCTION and SCRIPT of the stream up to here are on every primary
 
 Written by the slot's own transactions (codec/slot_router.py), and for all slots every few seconds. As data and checkpoint
 are in one slot, they move together when the slot does, and roll back together when a primary is lost.
@@ -29,7 +31,8 @@ class SlotCheckpoints:
 
     position: from where to go on; None if a slot has no checkpoint of the stream, or of another snapshot than the
     others. applied: for each slot the offset that it has. generation: the snapshot that all slots began with, or begin
-    with now; empty if they disagree. was_there: a slot has one.
+    with now; empty if they disagree. was_there: a slot has one. in_doubt: marked keys of all slots. everywhere: the `f`
+    of slot 0.
     """
 
     position: Position | None
@@ -38,6 +41,12 @@ class SlotCheckpoints:
     margin_since_ms: int = 0
     ledger: str = ""
     was_there: bool = False
+    in_doubt: tuple[bytes, ...] = ()
+    everywhere: int = -1
+
+
+MARK = b"d:"
+EVERYWHERE = b"f"
 
 
 def slot_suffix(task_id: str, line: str) -> bytes:
@@ -61,8 +70,15 @@ def joined(hashes: Sequence[Mapping[bytes, bytes]]) -> SlotCheckpoints:
     applied = array("q", [0]) * SLOTS
     generations = {fields.get(b"g", b"") for fields in hashes}
     generation = generations.pop() if len(generations) == 1 else b""
+    in_doubt = tuple(
+        name[len(MARK) :] for fields in hashes for name in fields if name.startswith(MARK)
+    )
     nothing = SlotCheckpoints(
-        None, applied, generation.decode("ascii", "replace"), was_there=any(hashes)
+        None,
+        applied,
+        generation.decode("ascii", "replace"),
+        was_there=any(hashes),
+        in_doubt=in_doubt,
     )
     lowest, replid, margin, ledger = -1, b"", 0, b""
     for slot, fields in enumerate(hashes):
@@ -87,4 +103,10 @@ def joined(hashes: Sequence[Mapping[bytes, bytes]]) -> SlotCheckpoints:
         margin,
         ledger.decode("ascii", "replace"),
         was_there=True,
+        in_doubt=in_doubt,
+        everywhere=_number(hashes[0].get(EVERYWHERE)),
     )
+
+
+def _number(text: bytes | None) -> int:
+    return int(text) if text is not None and text.isdigit() else -1

@@ -158,6 +158,7 @@ def sync(  # noqa: PLR0913, PLR0917 - one parameter an option
     on_conflict: parameters.OnConflict = None,
     on_unsupported: parameters.OnUnsupported = None,
     field_ttls: parameters.FieldTtls = None,
+    on_cross_slot: parameters.OnCrossSlot = None,
     resume_mode: parameters.ResumeMode = None,
     bandwidth_limit_mb: parameters.BandwidthLimitMb = None,
     delivery: parameters.Delivery = None,

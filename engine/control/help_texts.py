@@ -67,6 +67,11 @@ SYNC_EPILOG = f"""\
         --source-tls-ca ca.pem --bandwidth-limit-mb 50 \\
         rediss://ferry@old.example redis://new.example
 
+  Into a cluster; end at the first command over several slots that can't
+  be split, instead of fetching what it made from the source:
+    redis-ferry sync --on-cross-slot stop redis://old.example \\
+        redis://node1.example,node2.example
+
   The same from a file (source = "rediss://…", bandwidth_limit_mb = 50, …):
     redis-ferry sync --config ferry.toml
 

@@ -40,6 +40,7 @@ from engine.settings import (
     MIB,
     ClusterSettings,
     ConflictPolicy,
+    CrossSlotPolicy,
     DeliveryMode,
     FieldTtlPolicy,
     Method,
@@ -108,6 +109,7 @@ class SyncValues(BaseSettings):
     on_conflict: ConflictPolicy = ConflictPolicy.REPLACE
     on_unsupported: UnsupportedPolicy = UnsupportedPolicy.STOP
     field_ttls: FieldTtlPolicy = FieldTtlPolicy.REFUSE
+    on_cross_slot: CrossSlotPolicy = CrossSlotPolicy.RESOLVE
     resume_mode: ResumeMode = ResumeMode.AUTO
     task_id: Annotated[str, Field(pattern=f"^{TASK_ID}$")] | None = None
     delivery: DeliveryMode = DeliveryMode.EXACTLY_ONCE
@@ -166,6 +168,7 @@ _ALLOWED = {
     "on_conflict": "replace, skip or fail",
     "on_unsupported": "stop or skip",
     "field_ttls": "refuse or drop",
+    "on_cross_slot": "resolve or stop",
     "resume_mode": "auto or manual",
     "task_id": "1 to 64 letters, digits, dots, underscores or hyphens, the first a letter, digit or underscore",
     "spool_memory_mb": "an integer from 8 to 65536",
@@ -234,6 +237,7 @@ def read_options(flags: Mapping[str, Any], environment: Mapping[str, str]) -> Sy
         on_conflict=values.on_conflict,
         on_unsupported=values.on_unsupported,
         field_ttls=values.field_ttls,
+        on_cross_slot=values.on_cross_slot,
         resume_mode=ResumeMode.MANUAL if is_dump else values.resume_mode,
         delivery=values.delivery,
         cluster=ClusterSettings(

@@ -70,6 +70,15 @@ OnUnsupported = Annotated[
         "lists it in refused-keys.jsonl. Default: stop.",
     ),
 ]
+OnCrossSlot = Annotated[
+    str | None,
+    typer.Option(
+        metavar="resolve|stop",
+        rich_help_panel=WHAT,
+        help="What to do with a command of the stream whose keys are in several slots of a target cluster and that can't be "
+        "split (RENAME, SUNIONSTORE …): take what it has made from the source, or stop. Default: resolve.",
+    ),
+]
 FieldTtls = Annotated[
     str | None,
     typer.Option(

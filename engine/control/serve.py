@@ -73,6 +73,7 @@ async def run_serve(options: ServeOptions) -> int:
                 spool=options.spool,
                 on_unsupported=options.on_unsupported,
                 field_ttls=options.field_ttls,
+                on_cross_slot=options.on_cross_slot,
             ),
             hook=options.hook,
         )

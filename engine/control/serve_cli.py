@@ -151,6 +151,14 @@ def serve(  # noqa: PLR0913, PLR0917 - one parameter an option
             help="As of sync, for each task: expiries of hash fields that a target lacks. Default: refuse.",
         ),
     ] = None,
+    on_cross_slot: Annotated[
+        Text,
+        typer.Option(
+            metavar="resolve|stop",
+            rich_help_panel=_WITH,
+            help="As of sync, for each task: commands over several slots of a target cluster. Default: resolve.",
+        ),
+    ] = None,
     log_level: Annotated[
         Text,
         typer.Option(

@@ -22,7 +22,14 @@ from engine.service.database import sqlite_url
 from engine.service.exchange import ExchangeHook
 from engine.service.instances import Instances, read_instances
 from engine.service.sealing import Seal, read_or_make_key
-from engine.settings import GIB, MIB, FieldTtlPolicy, SpoolSettings, UnsupportedPolicy
+from engine.settings import (
+    GIB,
+    MIB,
+    CrossSlotPolicy,
+    FieldTtlPolicy,
+    SpoolSettings,
+    UnsupportedPolicy,
+)
 
 PREFIX = "REDIS_FERRY_SERVE_"
 DEFAULT_LISTEN = "127.0.0.1:8000"
@@ -49,6 +56,7 @@ class _Values(BaseModel):
     spool_disk_gb: Annotated[int, Field(ge=0, le=65536)] = 16
     on_unsupported: UnsupportedPolicy = UnsupportedPolicy.STOP
     field_ttls: FieldTtlPolicy = FieldTtlPolicy.REFUSE
+    on_cross_slot: CrossSlotPolicy = CrossSlotPolicy.RESOLVE
     log_level: LogLevel = LogLevel.INFO
     log_format: LogFormat = LogFormat.TEXT
 
@@ -77,6 +85,7 @@ class ServeOptions:
     spool: SpoolSettings
     on_unsupported: UnsupportedPolicy
     field_ttls: FieldTtlPolicy
+    on_cross_slot: CrossSlotPolicy
     log_level: LogLevel
     log_format: LogFormat
     warnings: tuple[str, ...] = ()
@@ -129,6 +138,7 @@ def read_serve_options(flags: Mapping[str, Any], environment: Mapping[str, str])
         ),
         on_unsupported=values.on_unsupported,
         field_ttls=values.field_ttls,
+        on_cross_slot=values.on_cross_slot,
         log_level=values.log_level,
         log_format=values.log_format,
         warnings=tuple(warnings),

@@ -184,6 +184,21 @@ LINE_METRICS: tuple[Gauge | Counter | Labelled | Durations, ...] = (
         lambda it: it.stats.cross_slot_split,
     ),
     Counter(
+        "cross_slot_resolved_total",
+        "Commands over several slots of a target cluster whose effect was fetched from the source.",
+        lambda it: it.stats.cross_slot_resolved,
+    ),
+    Counter(
+        "resolved_keys_total",
+        "Keys written by such commands whose values have come from the source.",
+        lambda it: it.stats.keys_resolved,
+    ),
+    Gauge(
+        "keys_in_doubt",
+        "Keys written by such commands whose values have not come yet.",
+        lambda it: it.stats.keys_in_doubt,
+    ),
+    Counter(
         "leftovers_removed_total",
         "Keys removed from the target because the source no longer had them.",
         lambda it: it.stats.leftovers_removed,

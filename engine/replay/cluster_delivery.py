@@ -11,23 +11,21 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import cast
 
 import structlog
 
 from engine.background import end_tasks
 from engine.checkpoint.cluster_claim import ClusterClaim
 from engine.codec.block import Block
-from engine.codec.command_text import commands_in
 from engine.codec.slot_router import SlotBatch, SlotRouter
-from engine.codec.slots import key_slot
+from engine.endpoint import Endpoint
 from engine.errors import EngineError
 from engine.replay.cluster_routing import ClusterRouting
 from engine.replay.delivery import DeliveryEvents
 from engine.replay.held_slots import HeldSlots
 from engine.replay.shard_lanes import LaneEvents, Mark, ShardLanes
 from engine.replay.token_bucket import TokenBucket
-from engine.settings import TargetSettings
+from engine.settings import TaskSettings
 from engine.stats import LineStats
 from engine.target.replies import (
     ReplyPolicy,
@@ -73,7 +71,7 @@ class ClusterDelivery:
         limiter: TokenBucket,
         stats: LineStats,
         events: DeliveryEvents,
-        settings: TargetSettings,
+        settings: TaskSettings,
         policy: ReplyPolicy,
         client_name: str,
     ) -> None:
@@ -83,11 +81,11 @@ class ClusterDelivery:
         self._stats = stats
         self._events = events
         self._policy = policy
-        self._routing = ClusterRouting(router, claim, settings, stats)
+        self.routing = ClusterRouting(router, claim, stats, settings, self._tell_all)
         self._lanes = ShardLanes(
             router,
             claim,
-            settings,
+            settings.target_link,
             stats,
             policy=policy,
             client_name=client_name,
@@ -192,7 +190,7 @@ class ClusterDelivery:
         self._lanes.hold_back()
         self.router.add(block.data)
         while self.router.run(block.offset):
-            await self._routing.take_event(block.offset, self._broadcast)
+            await self.routing.take_event(block.offset)
         self.has_written = True
         if block.offset >= 0:
             self._offset = block.offset
@@ -306,7 +304,8 @@ class ClusterDelivery:
                 "stream.transaction_split",
                 means="MULTI of the source over several slots: each slot takes its part by itself; more are only counted",
             )
-        stats.cross_slot_split = self._routing.split + self.router.split_transactions
+        stats.cross_slot_split = self.routing.split + self.router.split_transactions
+        stats.cross_slot_resolved = self.routing.resolved
         stats.keys_applied += block.keys
         stats.bytes_applied += len(block.data)
         if block.offset < 0:
@@ -340,23 +339,17 @@ class ClusterDelivery:
         if self.on_missing is not None and is_about_missing_key(block, text):
             self.on_missing(*place_of(block, reply, element))
             return
-        if "already exists" in text and b"FUNCTION" in block.data:
-            return  # sent again, or by another line
         error = rejected(block, reply, element, text, self._policy)
         if error is not None:
             raise error
         self._stats.keys_skipped += 1
 
-    async def _broadcast(self, command: bytes, *, to_all: bool) -> None:
-        """A command without a key: to every primary now, or in its place in the stream to one."""
-        if not to_all:
-            # In the slot that the first argument would have: PUBLISH keeps its order by channel.
-            name = next(commands_in(command))
-            self.router.put(key_slot(name[1]) if len(name) > 1 else 0, command)
-            return
-        for endpoint in self._claim.endpoints:
+    async def _tell_all(self, command: bytes) -> list[tuple[Endpoint, str]]:
+        """Send a command without a key to every primary now; the error replies."""
+        failed = []
+        for endpoint in list(self._claim.endpoints):
             link = await self._lanes.link_to(endpoint)
             part = PartBlock(data=command, replies=1, offset=self._offset)
             await link.deliver(part)
-            for _, element, text in part.errors:
-                self._take_error(cast(Block, part), 0, element, text)
+            failed += [(endpoint, text) for _, _, text in part.errors]
+        return failed

@@ -1,142 +1,227 @@
-"""Commands that are not of one slot by the table: split, sent to all, or a reason to stop."""
+"""Commands that are not of one slot by the table: split, sent to all, left to the source's word, or a reason to stop."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
-from typing import Any, Protocol
+import time
+from collections.abc import Sequence
 
 import structlog
 
 from engine.checkpoint.cluster_claim import ClusterClaim
-from engine.codec.command_keys import keys_of
+from engine.checkpoint.slot_checkpoints import EVERYWHERE
+from engine.codec.command_keys import KeyAt
 from engine.codec.command_text import encode
+from engine.codec.cross_slot import Piece, is_for_a_server_alone, pieces_of
 from engine.codec.slot_router import SlotRouter
 from engine.codec.slots import key_slot
-from engine.control_client import LOST, control_client, raise_if_cancelled
-from engine.errors import TargetNotReady, TargetRejected
-from engine.settings import TargetSettings
+from engine.errors import TargetRejected
+from engine.replay.cluster_everywhere import Everywhere, TellAll
+from engine.replay.keys_in_doubt import KeysInDoubt
+from engine.replay.told_keys import ToldKeys
+from engine.settings import CrossSlotPolicy, TaskSettings
 from engine.stats import LineStats
 
 log = structlog.get_logger("engine.replay")
 
-# Each key by itself means the same.
-_BY_KEY = frozenset({b"DEL", b"UNLINK", b"TOUCH"})
-_BY_PAIR = frozenset({b"MSET", b"MSETNX"})  # MSETNX is replicated only where it has set all
-_TO_ALL = frozenset({b"FUNCTION", b"SCRIPT"})
-_TO_ONE = frozenset({b"PUBLISH"})  # the cluster's bus carries it on
-
-
-class Broadcast(Protocol):
-    """Sends a command without a key behind everything before it."""
-
-    def __call__(self, command: bytes, *, to_all: bool) -> Awaitable[None]:
-        """To every primary, or to one."""
+TELL_AGAIN_SECONDS = 60.0
+_SCRIPTS = frozenset({b"EVAL", b"EVALSHA"})
+# Of ours: behind them a key is what it is at the source.
+_BRINGS_WHOLE = frozenset({b"RESTORE", b"DEL", b"UNLINK", b"SET"})
 
 
 class ClusterRouting:
-    """What to do with the router's events. split: commands that were split by slot."""
+    """What to do with the router's events.
+
+    split, resolved: commands over several slots, by what became of them. in_doubt: keys that the latter have written.
+    """
 
     def __init__(
-        self, router: SlotRouter, claim: ClusterClaim, settings: TargetSettings, stats: LineStats
+        self,
+        router: SlotRouter,
+        claim: ClusterClaim,
+        stats: LineStats,
+        settings: TaskSettings,
+        tell_all: TellAll,
     ) -> None:
         self._router = router
         self._claim = claim
-        self._settings = settings
         self._stats = stats
-        self._told: dict[bytes, tuple[int, int, int]] = {}
+        self._policy = settings.on_cross_slot
+        self._told_keys = ToldKeys(settings.target_link)
+        self._everywhere = Everywhere(
+            tell_all,
+            settings.target_link,
+            stats,
+            on_conflict=settings.on_conflict,
+            reached=max(claim.slots.everywhere, *claim.slots.applied),
+        )
+        self.in_doubt = KeysInDoubt(router, stats, claim.slots.in_doubt)
+        self._told_at: dict[str, float] = {}  # by command
         self.split = 0
+        self.resolved = 0
 
-    async def take_event(self, offset: int, broadcast: Broadcast) -> None:
+    def forget_marks(self) -> None:
+        """A snapshot begins, maybe of another history: what was said of keys and places in the stream holds no more."""
+        self.in_doubt.clear()
+        self._router.put(0, encode("HDEL", self._router.checkpoint_key(0), EVERYWHERE))
+        self._everywhere.reached = -1
+
+    async def take_event(self, offset: int) -> None:
         """Put the commands of the router's event where they belong.
 
         Raises:
-            TargetRejected: it cannot be applied to a cluster.
+            TargetRejected: it cannot be applied to a cluster; TargetNotReady: the target does not tell where its keys are.
         """
         arguments = self._router.event
         assert arguments is not None
         name = arguments[0].upper()
-        if name in _TO_ALL or name in _TO_ONE:
-            await broadcast(encode(*arguments), to_all=name in _TO_ALL)
+        if name == b"PUBLISH" and len(arguments) > 1:
+            # The cluster's bus carries it on; with the slot of its name a channel keeps its order, and is sent once.
+            self._put(key_slot(arguments[1]), encode(*arguments), offset)
             return
-        places = await self._places(arguments)
-        slots = {key_slot(arguments[at]) for at in places}
-        if len(slots) == 1:
-            self._put(slots.pop(), encode(*arguments), offset)
-        elif places and name in _BY_KEY:
-            self._split(name, [[key] for key in arguments[1:]], offset)
-        elif places and name in _BY_PAIR:
-            pairs = list(zip(arguments[1::2], arguments[2::2], strict=True))
-            self._split(b"MSET", [list(it) for it in pairs], offset)
-        else:
-            raise _refusal(arguments, offset, bool(places))
+        if name in {b"FUNCTION", b"SCRIPT"}:
+            await self._send_everywhere(name, arguments, offset)
+            return
+        if name in _SCRIPTS:
+            arguments = await self._everywhere.eval(arguments, offset)
+        if _is_of_several_databases(name, arguments):
+            raise _refusal(arguments, offset, _DATABASES)
+        keys = await self._told_keys.keys_of(arguments, self._claim.endpoints[0])
+        if not keys:
+            raise _refusal(arguments, offset, _NO_SCRIPT_KEY if name in _SCRIPTS else _NO_KEY)
+        self._take_keyed(name, arguments, keys, offset)
 
-    def _split(self, name: bytes, pieces: Sequence[list[bytes]], offset: int) -> None:
-        by_slot: dict[int, list[bytes]] = {}
+    def _take_keyed(
+        self, name: bytes, arguments: list[bytes], keys: list[KeyAt], offset: int
+    ) -> None:
+        names = [arguments[it.index] for it in keys]
+        slots = {key_slot(it) for it in names}
+        is_wide = len(slots) > 1 or is_for_a_server_alone(arguments)
+        is_touching = any(it in self.in_doubt for it in names)
+        if not is_wide and not is_touching:
+            self._put(slots.pop(), encode(*arguments), offset)
+            return
+        pieces = pieces_of(arguments, keys)
+        if offset < 0:
+            self._take_ours(name, arguments, names, pieces.exact)
+            return
+        if is_wide:
+            self._count(arguments, offset, is_exact=not pieces.unknown)
+        self._put_pieces([it for it in pieces.exact if it.key not in self.in_doubt], offset)
+        for piece in pieces.exact:
+            if piece.is_removal and piece.key in self.in_doubt and self._is_news(piece.key, offset):
+                self.in_doubt.resolve(piece.key, piece.command)
+        for key in pieces.unknown:
+            if self._is_news(key, offset):
+                self.in_doubt.add(key, offset)
+
+    def _take_ours(
+        self, name: bytes, arguments: list[bytes], names: list[bytes], exact: Sequence[Piece]
+    ) -> None:
+        """Corrections (replay/settling.py, resolving.py) and removals of ours, true for this place in the stream."""
+        if name not in _BRINGS_WHOLE:
+            if not any(it in self.in_doubt for it in names):
+                self._put_pieces(exact, -1)
+            return  # an expiry: it comes with the value
+        pieces = exact or [Piece(names[0], encode(*arguments))]
+        self._put_pieces([it for it in pieces if it.key not in self.in_doubt], -1)
         for piece in pieces:
-            by_slot.setdefault(key_slot(piece[0]), []).extend(piece)
-        for slot, some in by_slot.items():
-            self._put(slot, encode(name, *some), offset)
-        self.split += 1
-        self._stats.cross_slot[name.decode("ascii", "replace")] += 1
+            if piece.key in self.in_doubt:
+                self.in_doubt.resolve(piece.key, piece.command)
+
+    def _put_pieces(self, pieces: Sequence[Piece], offset: int) -> None:
+        for piece in pieces:
+            self._put(key_slot(piece.key), piece.command, offset)
+
+    def _count(self, arguments: list[bytes], offset: int, *, is_exact: bool) -> None:
+        """Count and tell of a command over several slots, or refuse it.
+
+        What can be split without the source's help always is.
+        """
+        name = arguments[0].upper().decode("ascii", "replace")
+        if is_exact:
+            self.split += 1
+        else:
+            if self._policy is CrossSlotPolicy.STOP:
+                raise _refusal(arguments, offset, _SEVERAL_SLOTS)
+            if self.in_doubt.refused:
+                raise _refusal(arguments, offset, _SEVERAL_SLOTS, why=self.in_doubt.refused)
+            self.resolved += 1
+        self._stats.cross_slot[name] += 1
+        self._tell(name, arguments, offset, is_exact=is_exact)
+
+    def _tell(self, name: str, arguments: list[bytes], offset: int, *, is_exact: bool) -> None:
+        now = time.monotonic()
+        if now - self._told_at.get(name, -TELL_AGAIN_SECONDS) < TELL_AGAIN_SECONDS:
+            return
+        self._told_at[name] = now
+        log.info(
+            "stream.cross_slot",
+            command=name,
+            count=self._stats.cross_slot[name],
+            key=repr(arguments[1][:80]) if len(arguments) > 1 else "",
+            offset=offset,
+            means="split by slot" if is_exact else "what it has made is fetched from the source",
+        )
+
+    async def _send_everywhere(self, name: bytes, arguments: list[bytes], offset: int) -> None:
+        if name == b"FUNCTION":
+            await self._everywhere.function(arguments, offset)
+        else:
+            await self._everywhere.script(arguments, offset)
+        if offset >= 0:
+            # So that the place is in a checkpoint even where nothing else follows.
+            note = encode("HSET", self._router.checkpoint_key(0), EVERYWHERE, offset)
+            self._put(0, note, offset)
 
     def _put(self, slot: int, command: bytes, offset: int) -> None:
-        skip = self._router.skip
-        if skip is None or offset < 0 or offset > skip[slot]:
+        if self._has_not(slot, offset):
             self._router.put(slot, command)
         else:
             self._router.skipped += 1
 
-    async def _places(self, arguments: list[bytes]) -> list[int]:
-        found = keys_of(arguments)
-        if found is not None:
-            return [it.index for it in found]
-        name = arguments[0].upper()
-        if name not in self._told:
-            self._told[name] = await self._ask(name)
-        first, last, step = self._told[name]
-        if not first:
-            return []
-        last = last + len(arguments) if last < 0 else last
-        return list(range(first, min(last, len(arguments) - 1) + 1, max(step, 1)))
+    def _is_news(self, key: bytes, offset: int) -> bool:
+        return self._has_not(key_slot(key), offset)
 
-    async def _ask(self, name: bytes) -> tuple[int, int, int]:
-        """A module's command: the target itself knows where its keys stand. Asked once."""
-        endpoint = self._claim.endpoints[0]
-        client = control_client(endpoint, timeout_seconds=self._settings.connect_timeout_seconds)
-        try:
-            client.response_callbacks.clear()
-            reply: Any = await client.execute_command("COMMAND", "INFO", name)  # type: ignore[no-untyped-call]
-            raise_if_cancelled()
-        except LOST as error:
-            raise_if_cancelled()
-            raise TargetNotReady(
-                f"the target {endpoint.address} cannot be asked about {name!r}: {error}",
-                code="TRYAGAIN",
-            ) from error
-        finally:
-            await client.aclose()
-        if not reply or not reply[0] or b"movablekeys" in set(map(_flag, reply[0][2])):
-            return 0, 0, 0
-        return int(reply[0][3]), int(reply[0][4]), int(reply[0][5])
+    def _has_not(self, slot: int, offset: int) -> bool:
+        skip = self._router.skip
+        return skip is None or offset < 0 or offset > skip[slot]
 
 
-def _flag(value: Any) -> bytes:
-    return value if isinstance(value, bytes) else str(value).encode()
+def _is_of_several_databases(name: bytes, arguments: Sequence[bytes]) -> bool:
+    if name == b"COPY":
+        options = [it.upper() for it in arguments[3:]]
+        return (
+            b"DB" in options and options[-1] != b"DB" and options[options.index(b"DB") + 1] != b"0"
+        )
+    return name in {b"SELECT", b"SWAPDB", b"MOVE"}
 
 
-def _refusal(arguments: Sequence[bytes], offset: int, has_keys: bool) -> TargetRejected:
+_SEVERAL_SLOTS = (
+    "names keys of several slots, and what it makes of them only the source knows",
+    "let them be fetched from there (--on-cross-slot resolve), give such keys a common hash tag at the source, or migrate "
+    "to a standalone server",
+)
+_DATABASES = (
+    "is about several databases",
+    "a cluster has database 0 only: migrate to a standalone server",
+)
+_NO_KEY = ("has no key that tells its slot", "migrate to a standalone server")
+_NO_SCRIPT_KEY = (
+    "is a script that names no keys, so nobody can tell which slots it writes to",
+    "name the script's keys, let the source replicate what scripts do (lua-replicate-commands yes, Redis 5 and newer), or "
+    "migrate to a standalone server",
+)
+
+
+def _refusal(
+    arguments: Sequence[bytes], offset: int, reason: tuple[str, str], *, why: str = ""
+) -> TargetRejected:
     name = arguments[0].decode("ascii", "replace").upper()
     key = arguments[1] if len(arguments) > 1 else b""
-    if name == "SELECT":
-        what, hint = (
-            "has several databases",
-            "a cluster has database 0 only: migrate to a standalone server",
-        )
-    elif has_keys:
-        what = "names keys of several slots, and cannot be split"
-        hint = "give such keys a common hash tag at the source, or migrate to a standalone server"
-    else:
-        what, hint = "has no key that tells its slot", "migrate to a standalone server"
+    what, hint = reason
+    if why:
+        hint = f"permit the source's user to tell them (OPERATIONS.md, secure): {why}"
     return TargetRejected(
         f"{name} on key {key[:80]!r} at offset {offset} of the source {what}: a cluster can't take it",
         command=name,

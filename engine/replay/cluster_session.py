@@ -64,6 +64,7 @@ class ClusterSession(TargetSession):
         self._generation = claim.slots.generation
         self._resumed = None if claimed.checkpoint is None else claimed.checkpoint.position
         self.is_cluster = True
+        self.in_doubt = delivery.routing.in_doubt
         if self._resumed is not None:
             delivery.router.skip = claim.slots.applied
             delivery.skip_until = max(claim.slots.applied)
@@ -95,7 +96,7 @@ class ClusterSession(TargetSession):
             limiter=limiter,
             stats=stats,
             events=events,
-            settings=settings.target_link,
+            settings=settings,
             policy=ReplyPolicy(skip_existing=settings.on_conflict is ConflictPolicy.SKIP),
             client_name=f"{connection_prefix}{claimed.epoch}",
         )
@@ -135,6 +136,7 @@ class ClusterSession(TargetSession):
             self._generation, self._resumed = secrets.token_hex(4), None
             router.skip, self.delivery.skip_until = None, -1
             router.is_transaction = False
+            self.delivery.routing.forget_marks()
         else:
             router.is_transaction = self._is_transactional
             resumed, self._resumed = self._resumed, None

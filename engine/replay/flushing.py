@@ -6,7 +6,7 @@ on a cluster all but our checkpoints.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import structlog
 
@@ -16,6 +16,17 @@ from engine.replay.leftovers import scan_keys
 from engine.replay.target_session import TargetSession
 
 log = structlog.get_logger("engine.replay")
+
+
+def flush_of(
+    session: TargetSession, slots: frozenset[int] | None, has_key: Callable[[bytes], bool]
+) -> Callable[[int], Awaitable[None]] | None:
+    """What a flush of the source at an offset does; None: it can be passed on. slots, has_key: of the line's source shard."""
+    if slots is None and not session.is_cluster:
+        return None
+    return lambda offset: flush_keys(
+        session, lambda key: has_key(key) and not session.has_applied(key, offset)
+    )
 
 
 async def flush_keys(session: TargetSession, has_key: Callable[[bytes], bool]) -> None:

@@ -50,6 +50,20 @@ class Correction:
 
 
 @dataclass(frozen=True, slots=True)
+class SourceValue:
+    """A key as the source has it. payload: for RESTORE; None: it has none, or (`is_there`) the target cannot hold it.
+
+    expires_ms: moment, 0: never. why: the target cannot hold it.
+    """
+
+    key: Key
+    payload: bytes | None
+    is_there: bool
+    expires_ms: int = 0
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class SourceShard:
     """locate: where the source is now. probe_key: a key that it may be asked for.
 
@@ -124,16 +138,10 @@ class Settlement:
             SourceNotReady: no connection, not now, or an answer from another history; ask again later.
         """
         removes_missing = removes_missing and self._removes_missing
-        found = await self._answers(keys, wholes)
+        found = await self._of_this_history(keys, wholes)
         if found is None:
             return None
-        info, moment, *answers = found
-        history, ours = str(info.get("master_replid", "")), self._replid()
-        if history and ours and history != ours:
-            raise SourceNotReady(
-                f"the source that was asked for expiries has another history ({history[:8]}, not {ours[:8]})"
-            )
-        now_ms = 0 if self._tells_moments else moment[0] * 1000 + moment[1] // 1000
+        offset, now_ms, answers = found
         times = answers[1 : 2 * (len(keys) + len(wholes)) : 2]
         payloads = answers[2 * (len(keys) + len(wholes)) + 1 :: 2]
         commands = []
@@ -152,7 +160,48 @@ class Settlement:
             elif payload is None and removes_missing:
                 commands += [encode("SELECT", db), encode("DEL", name)]
         self.corrected += len(commands) // 2
-        return Correction(int(info["master_repl_offset"]), [*commands, encode("SELECT", 0)])
+        return Correction(offset, [*commands, encode("SELECT", 0)])
+
+    async def fetch(self, keys: Sequence[Key]) -> tuple[int, list[SourceValue]] | None:
+        """The keys as they are at the source, and the offset at which they are so; None if it refuses to answer.
+
+        Raises:
+            SourceNotReady: as `ask`.
+        """
+        found = await self._of_this_history([], keys)
+        if found is None:
+            return None
+        offset, now_ms, answers = found
+        times, payloads = answers[1 : 2 * len(keys) : 2], answers[2 * len(keys) + 1 :: 2]
+        values = []
+        for key, left, payload in zip(keys, times, payloads, strict=True):
+            fit = None if payload is None else self._fit(payload)
+            values.append(
+                SourceValue(
+                    key,
+                    fit,
+                    payload is not None,
+                    0 if left < 0 else now_ms + left,
+                    self._values.reason if payload is not None and fit is None else "",
+                )
+            )
+        return offset, values
+
+    async def _of_this_history(
+        self, keys: Sequence[Key], wholes: Sequence[Key]
+    ) -> tuple[int, int, list[Any]] | None:
+        """Offset, moment (ms) that times count from, and what `_answers` has behind them."""
+        found = await self._answers(keys, wholes)
+        if found is None:
+            return None
+        info, moment, *answers = found
+        history, ours = str(info.get("master_replid", "")), self._replid()
+        if history and ours and history != ours:
+            raise SourceNotReady(
+                f"the source that was asked for expiries has another history ({history[:8]}, not {ours[:8]})"
+            )
+        now_ms = 0 if self._tells_moments else moment[0] * 1000 + moment[1] // 1000
+        return int(info["master_repl_offset"]), now_ms, answers
 
     async def _answers(self, keys: Sequence[Key], wholes: Sequence[Key]) -> list[Any] | None:
         """INFO, TIME, then for each SELECT and a time, then for each of `wholes` SELECT and a payload; all of one moment."""

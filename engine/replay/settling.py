@@ -210,6 +210,13 @@ class Settling:
         self._transcoder.pause_at = -1
         self._transcoder.release_late_keys()
 
+    def forget_answer(self) -> None:
+        """The stream goes on in another history than the one asked."""
+        if self.correction is not None:
+            self.correction = None
+            self._transcoder.pause_at = -1
+            self._put_back()
+
     async def close(self) -> None:
         """Close the connections."""
         await self._settlement.close()

@@ -20,6 +20,7 @@ from engine.replay.margin import LAG_SECONDS, Margin
 from engine.replay.owed import Key
 from engine.replay.refused_keys import RefusedKeys
 from engine.replay.renewals import keys_in_doubt, swapped
+from engine.replay.resolving import Resolving
 from engine.replay.settling import Settling
 from engine.replay.target_session import TargetSession
 from engine.spool.spool import Spool
@@ -44,7 +45,8 @@ class StreamPhase:
 
     is_done: whether to stop now. is_late: whether what comes from the source now may have waited there.
     margin: how expiries are put off while the target is behind; None: they are not. flush: does what FLUSHALL and FLUSHDB of the
-    source, at that offset, mean for the target; None: the commands are passed on.
+    source, at that offset, mean for the target; None: the commands are passed on. resolving: brings the values of keys in
+    doubt, where there can be some.
     """
 
     def __init__(  # noqa: PLR0913 - keyword-only facts
@@ -60,6 +62,7 @@ class StreamPhase:
         recorder: KeyRecorder | None,
         refused_keys: RefusedKeys,
         flush: Callable[[int], Awaitable[None]] | None = None,
+        resolving: Callable[[StreamTranscoder, Settling], Resolving | None] = lambda *_: None,
     ) -> None:
         self._spool = spool
         self._session = session
@@ -80,6 +83,8 @@ class StreamPhase:
         self.transcoder.holds_flushes = flush is not None
         session.note_progress(self.transcoder)
         self._settling = settling(self.transcoder)
+        self._resolving = resolving(self.transcoder, self._settling)
+        self._has_resolved = False  # it is the turn of expiries
         self._is_exact = False  # something in the open block has no margin
         self._sending: Block | None = None
         self._received_seconds = time.monotonic()
@@ -118,6 +123,8 @@ class StreamPhase:
             self._note_slow_blocks()
             self._settling.save()
             await self._settling.close()
+            if self._resolving is not None:
+                await self._resolving.close()
         return end
 
     async def _run(self) -> StreamEnd:
@@ -149,7 +156,10 @@ class StreamPhase:
         if chunk.generation != self._chunk_generation:
             # Another link; the history may go on under another id (PSYNC2).
             self._chunk_generation = chunk.generation
-            self.replid = self._spool.replid_at(chunk.offset)
+            replid = self._spool.replid_at(chunk.offset)
+            if replid != self.replid:
+                self._forget_answers()
+            self.replid = replid
             transcoder.set_replid(self.replid)
         margin = self._margin
         if margin is not None:
@@ -302,8 +312,42 @@ class StreamPhase:
         return is_prompt and not self._is_late()
 
     async def _settle(self) -> bool:
-        """One step of giving expiries their true time; True if something was done."""
+        """One step of what only the source can tell; True if something was done."""
+        return await self._resolve() or await self._correct()
+
+    def _forget_answers(self) -> None:
+        self._settling.forget_answer()
+        if self._resolving is not None:
+            self._resolving.forget()
+
+    async def _resolve(self) -> bool:
+        """One step of bringing the values of keys in doubt."""
+        resolving = self._resolving
+        if resolving is None or self._settling.correction is not None:
+            return False
+        if resolving.is_due() and self.is_at_boundary:
+            await self._send_open_block()
+            commands = resolving.take_due()
+            self._session.note_progress(self.transcoder)
+            await self._send_own(self._session.guarded(commands))
+            await self._send_full_blocks(time.monotonic())
+            self._has_resolved = True
+            return True
+        if self._has_resolved and not resolving.has_answers:
+            self._has_resolved = False
+            if self._settling.is_owing and self._is_caught_up:
+                return False
+        return await resolving.ask()
+
+    async def _correct(self) -> bool:
+        """One step of giving expiries their true time."""
         transcoder, settling = self.transcoder, self._settling
+        if (
+            settling.correction is None
+            and self._resolving is not None
+            and self._resolving.has_answers
+        ):
+            return False
         if settling.correction is None:
             if not self.is_at_boundary or not self._is_caught_up or self._delivery.holds_slots:
                 return (

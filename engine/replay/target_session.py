@@ -22,6 +22,7 @@ from engine.endpoint import Endpoint
 from engine.errors import EngineError
 from engine.position import Position
 from engine.replay.delivery import Delivery, DeliveryEvents
+from engine.replay.keys_in_doubt import KeysInDoubt
 from engine.replay.token_bucket import TokenBucket
 from engine.settings import ConflictPolicy, DeliveryMode, TargetSettings, TaskSettings
 from engine.stats import LineStats
@@ -60,6 +61,7 @@ class TargetSession:
         self.ledger_id = ledger_id
         self.serial = CLAIM_SERIAL
         self.is_cluster = False
+        self.in_doubt: KeysInDoubt | None = None
 
     @classmethod
     async def open(  # noqa: PLR0913 - keyword-only; the line has them at hand

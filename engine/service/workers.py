@@ -27,6 +27,7 @@ from engine.service.sides import Sides
 from engine.service.wire_status import WORKING, WireStatus, project
 from engine.settings import (
     MIB,
+    CrossSlotPolicy,
     FieldTtlPolicy,
     Method,
     SourceKind,
@@ -50,6 +51,7 @@ class WorkSettings:
     spool: SpoolSettings = field(default_factory=SpoolSettings)
     on_unsupported: UnsupportedPolicy = UnsupportedPolicy.STOP
     field_ttls: FieldTtlPolicy = FieldTtlPolicy.REFUSE
+    on_cross_slot: CrossSlotPolicy = CrossSlotPolicy.RESOLVE
 
     def folder_of(self, engine_task_id: str) -> Path:
         """The folder of one task's run."""
@@ -175,6 +177,7 @@ class Workers:
             resume_mode=record.resume_mode,
             on_unsupported=self.settings.on_unsupported,
             field_ttls=self.settings.field_ttls,
+            on_cross_slot=self.settings.on_cross_slot,
             spool=replace(
                 self.settings.spool, directory=self.settings.folder_of(record.engine_task_id)
             ),

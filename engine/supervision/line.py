@@ -113,10 +113,10 @@ class Line:
     def stop(self) -> None:
         """Finish what is in flight, keep the checkpoint, then `run` returns.
 
-        Only expiries that are still to be put right get a moment more (see replay/settling.py).
+        Only what the source is still to be asked for gets a moment more (replay/settling.py, resolving.py).
         """
         self._stop.set()
-        if self._phases.is_owing and self._intake.tells_offset and not self._troubles:
+        if self._phases.is_unsettled and self._intake.tells_offset and not self._troubles:
             self._phases.stop_at = time.monotonic() + CORRECTION_SECONDS
         else:
             self._phases.stop_at = time.monotonic()

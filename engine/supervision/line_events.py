@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import structlog
 
+from engine.position import Position
+from engine.replay.stream_phase import StreamPhase
 from engine.replay.target_session import TargetSession
 from engine.settings import TaskSettings
 from engine.source.intake import Intake
+from engine.stats import LineStats
 
 log = structlog.get_logger("engine.line")
 
@@ -45,3 +48,23 @@ def warn_of_lost_position(session: TargetSession) -> None:
             "target.checkpoint_gone",
             means="the target was emptied or replaced, or its snapshot was cut: a full resync follows",
         )
+
+
+def log_stream_end(session: TargetSession, stream: StreamPhase, stats: LineStats) -> None:
+    """A stay in the stream is over."""
+    if session.delivery.link.scripts_failed:
+        log.warning(
+            "stream.scripts_failed",
+            count=session.delivery.link.scripts_failed,
+            why="they failed at the source as well: sources before 5.0 replicate such scripts",
+        )
+    if stream.transcoder.flushes:
+        log.warning("stream.flushes_applied", count=stream.transcoder.flushes)
+    if stats.keys_in_doubt:
+        log.warning(
+            "stream.keys_in_doubt",
+            count=stats.keys_in_doubt,
+            means="their values have not come from the source yet: the next run fetches them",
+        )
+    applied = Position(stream.replid, stats.applied_offset)
+    log.info("stream.stopped", position=str(applied), db=stream.transcoder.db)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 import structlog
 
@@ -13,11 +13,12 @@ from engine.codec.stream import StreamTranscoder
 from engine.errors import SpoolDamaged
 from engine.position import Position
 from engine.replay.brought import Brought
-from engine.replay.flushing import flush_keys
+from engine.replay.flushing import flush_of
 from engine.replay.margin import FILE_MARGIN, Margin
 from engine.replay.owed import OwedExpiries, OwedFile
 from engine.replay.own_margin import OwnMargin, refuse_filled
 from engine.replay.refused_keys import RefusedKeys
+from engine.replay.resolving import Resolving
 from engine.replay.settlement import Settlement
 from engine.replay.settling import Settling
 from engine.replay.shards import MarginedKeysOfAll
@@ -37,6 +38,7 @@ from engine.source.handshake import FullResync, Verdict
 from engine.source.intake import Intake
 from engine.spool.spool import Spool
 from engine.stats import LineStats
+from engine.supervision.line_events import log_stream_end
 from engine.supervision.line_plan import LinePlan
 from engine.supervision.states import TaskState
 
@@ -80,6 +82,7 @@ class Phases:
         self._margin_since_ms = 0
         self._margin = FILE_MARGIN if settings.source_kind is SourceKind.FILE else Margin()
         self._can_settle: bool | None = None
+        self._settle_refused = ""
         self._target_run_id = ""
         self._goal_offset: int | None = None
         self._acknowledged_offset = -1
@@ -98,12 +101,15 @@ class Phases:
     def is_owing(self) -> bool:
         """Whether the target holds an expiry that is not the source's, and the source can be asked for it."""
         if self._intake.facts.offset < 0:
-            return (
-                False  # it does not say how far it is, so an answer could not be put in its place
-            )
+            return False  # it does not say where an answer belongs
         if self._stream is not None:
             return self._stream.is_owing
         return bool(self._owed) or self._margin_since_ms > 0
+
+    @property
+    def is_unsettled(self) -> bool:
+        """Whether there is something on the target that only an answer of the source puts right."""
+        return self.is_owing or self._stats.keys_in_doubt > 0
 
     @property
     def has_begun_snapshot(self) -> bool:
@@ -208,11 +214,13 @@ class Phases:
 
     async def _check_settlement(self, session: TargetSession) -> bool:
         if self._settings.source_kind is not SourceKind.SERVER:
+            self._settle_refused = "it is a file"
             return self._margin.is_own
         if self._can_settle is None:
             settlement = self._settlement(session)
             try:
                 self._can_settle = await settlement.check()
+                self._settle_refused = settlement.refused
             finally:
                 await settlement.close()
         return self._can_settle
@@ -316,13 +324,14 @@ class Phases:
             settling=lambda transcoder: self._settling(session, transcoder),
             recorder=self._brought.recorder,
             refused_keys=self._refused_keys,
-            flush=self._flush_of(session),
+            flush=flush_of(session, self._plan.slots, self._plan.has_key),
+            resolving=lambda transcoder, settling: self._resolving(session, transcoder, settling),
         )
         try:
             end = await stream.run()
         finally:
             self._margin_since_ms = stream.transcoder.margin_since_ms
-            self._log_end(session, stream)
+            log_stream_end(session, stream, self._stats)
         return end
 
     def _stream_plan(self, session: TargetSession) -> StreamPlan:
@@ -367,27 +376,24 @@ class Phases:
             margin=self._margin,
         )
 
-    def _flush_of(self, session: TargetSession) -> Callable[[int], Awaitable[None]] | None:
-        if self._plan.slots is None and not session.is_cluster:
+    def _resolving(
+        self, session: TargetSession, transcoder: StreamTranscoder, settling: Settling
+    ) -> Resolving | None:
+        if session.in_doubt is None:
             return None
-        return lambda offset: flush_keys(
-            session,
-            lambda key: self._plan.has_key(key) and not session.has_applied(key, offset),
+        session.in_doubt.refused = self._settle_refused
+        return Resolving(
+            session.in_doubt,
+            transcoder,
+            self._settlement(session),
+            settling,
+            refused_keys=self._refused_keys,
+            stats=self._stats,
+            skips_refused=self._settings.on_unsupported is UnsupportedPolicy.SKIP,
+            is_replica=self._intake.facts.is_replica,
         )
 
     def _is_done(self) -> bool:
         if self.stop_at is not None:
-            return not self.is_owing or time.monotonic() >= self.stop_at
-        return self.is_goal_reached() and not self.is_owing
-
-    def _log_end(self, session: TargetSession, stream: StreamPhase) -> None:
-        if session.delivery.link.scripts_failed:
-            log.warning(
-                "stream.scripts_failed",
-                count=session.delivery.link.scripts_failed,
-                why="they failed at the source as well: sources before 5.0 replicate such scripts",
-            )
-        if stream.transcoder.flushes:
-            log.warning("stream.flushes_applied", count=stream.transcoder.flushes)
-        applied = Position(stream.replid, self._stats.applied_offset)
-        log.info("stream.stopped", position=str(applied), db=stream.transcoder.db)
+            return not self.is_unsettled or time.monotonic() >= self.stop_at
+        return self.is_goal_reached() and not self.is_unsettled

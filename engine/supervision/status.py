@@ -60,6 +60,10 @@ class TaskStatus:
         False  # some on the target are not yet those of the source (replay/margin.py)
     )
     cross_slot_split: int = 0  # commands and transactions that were split by slot of the target
+    cross_slot_resolved: int = 0  # commands over several slots whose effect was left to the source
+    cross_slot: dict[str, int] = field(default_factory=dict)  # both, by name of the command
+    keys_in_doubt: int = 0  # keys that they wrote, whose values have not come from the source yet
+    keys_resolved: int = 0  # whose values have
     slot_waits: int = 0  # slots of the target that were waited for while they moved
     topology_changes: int = 0  # of the target cluster, noticed
     slot_commands_skipped: int = 0  # read again after a loss, and already on the target

@@ -72,6 +72,7 @@ def total(stats: Sequence[LineStats]) -> LineStats:
     for name in _SUMMED:
         setattr(made, name, sum(getattr(it, name) for it in stats))
     made.snapshot_is_applied = bool(stats) and all(it.snapshot_is_applied for it in stats)
+    made.cross_slot = sum((it.cross_slot for it in stats), Counter())
     made.retries = sum((it.retries for it in stats), Counter())
     made.apply_lag = LatencyHistogram.joined(it.apply_lag for it in stats)
     for it in stats:
@@ -94,5 +95,6 @@ _SUMMED = (
     "commands_applied", "bytes_applied", "snapshot_bytes_read", "snapshot_bytes_total", "full_resyncs",
     "partial_resyncs", "reconnects", "errors", "flushes", "source_reconnects", "target_reconnects",
     "spool_disk_bytes", "spool_spilled_bytes", "spool_recovered_bytes", "checkpoint_skipped_bytes",
-    "leftovers_removed", "keys_fetched_again", "refused", "bridged", "cross_slot_split", "slot_waits", "topology_changes", "slot_commands_skipped",
+    "leftovers_removed", "keys_fetched_again", "refused", "bridged", "cross_slot_split", "cross_slot_resolved",
+    "keys_in_doubt", "keys_resolved", "slot_waits", "topology_changes", "slot_commands_skipped",
 )  # fmt: skip

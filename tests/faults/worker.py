@@ -30,6 +30,9 @@ COUNTERS = (
     "checkpoint_skipped_bytes",
     "leftovers_removed",
     "keys_fetched_again",
+    "keys_resolved",
+    "cross_slot_resolved",
+    "cross_slot_split",
     "errors",
 )
 HIGHEST = ("spool_disk_bytes", "spool_bytes", "lag_bytes")

@@ -11,7 +11,7 @@ import pytest
 
 from engine.endpoint import parse_endpoint
 from engine.errors import TargetRejected
-from engine.settings import DeliveryMode, Method, SpoolSettings
+from engine.settings import CrossSlotPolicy, DeliveryMode, Method, SpoolSettings
 from engine.supervision.states import TaskState
 from tests.fix_servers import BINARIES, StartServer
 from tests.live.cluster_load import ClusterLoad
@@ -220,7 +220,7 @@ async def test_what_spans_slots_is_split_or_stops_the_task(
 ) -> None:
     source = start_server(NAME, config=CONFIG)
     with RunningCluster(BINARIES[NAME], replicas=0) as target, source.client() as client:
-        run = Run(settings_to(source, target, tmp_path))
+        run = Run(settings_to(source, target, tmp_path, on_cross_slot=CrossSlotPolicy.STOP))
         await run.reaches(lambda: run.task.state is TaskState.STREAM, "the stream")
         client.mset({"a": 1, "b": 2, "c": 3, "d": 4})
         client.delete("c", "d")
