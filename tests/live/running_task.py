@@ -42,12 +42,13 @@ class Run:
         return await until(is_true, what, running=self.future, **options)
 
     async def reaches_offset(self, offset: int, *, is_settled: bool = True) -> None:
-        """Wait until the snapshot and the stream up to `offset` are applied, and no expiry is owed."""
+        """Wait until the snapshot and the stream up to `offset` are applied, and nothing is owed by the source."""
 
         def is_there() -> bool:
             status = self.task.status()
             is_applied = self.task.state is TaskState.STREAM and status.applied_offset >= offset
-            return is_applied and not (is_settled and status.expiries_owed)
+            is_owing = status.expiries_owed or status.keys_in_doubt > 0
+            return is_applied and not (is_settled and is_owing)
 
         await self.reaches(is_there, f"offset {offset} is applied")
 
