@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from typing import Any
 
 import redis
@@ -18,6 +19,13 @@ class CrossSlotLoad(ClusterLoad):
     def __init__(self, side: Any, **options: Any) -> None:
         super().__init__(side, **options, is_wide=True)
         self.used: dict[str, int] = {}
+
+    def has_used(self, commands: int, deadline_seconds: float = 60.0) -> None:
+        """Wait for so many more of them."""
+        wanted, deadline = sum(self.used.values()) + commands, time.monotonic() + deadline_seconds
+        while sum(self.used.values()) < wanted:
+            assert time.monotonic() < deadline, f"only {self.used} of {wanted} commands"
+            self.has_written(1)
 
     def _wide(self, client: redis.Redis) -> None:
         with client.pipeline(transaction=self._rng.random() < 0.3) as pipe:

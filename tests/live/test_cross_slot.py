@@ -48,7 +48,7 @@ async def test_every_kind_under_load(name: str, start_server: StartServer, tmp_p
         load.has_written(500)
         async with running(settings_to(source, target, tmp_path)) as run:
             await run.reaches(lambda: run.task.state is TaskState.STREAM, "the stream")
-            await asyncio.to_thread(load.has_written, 6000)
+            await asyncio.to_thread(load.has_used, 1500)
             await asyncio.to_thread(load.stop)
             await run.reaches_offset(offset_of(source))
             assert await asyncio.to_thread(differences, source, target) == []
