@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks import clusters, codec, full_sync, pressure, scaling, stream
 from benchmarks.data_sets import DATA_SETS
-from benchmarks.options import PROJECT_ROOT, Options, Scale
+from benchmarks.options import PROJECT_ROOT, Options, Scale, Servers
 from benchmarks.process import ChildError, require_compiled
 from engine.demo.servers import find_servers
 
@@ -32,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         scale=Scale(given.scale),
         source=given.source,
         target=given.target or given.source,
+        servers=Servers(given.servers),
         is_diskless=not given.disk,
         replica_load=given.replica_load,
         tools=dict(given.tool),
@@ -43,6 +44,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in (options.source, options.target):
         if name not in find_servers():
             parser.error(f"no server {name}; there are {', '.join(find_servers()) or 'none'}")
+    if options.servers is Servers.CONTAINERS:
+        from tests.fix_containers import engine
+
+        if engine() is None:
+            parser.error(
+                "no Docker engine answers (or the package docker is not there: extra test)"
+            )
     if given.benchmark == "all" and options.json_path is not None:
         parser.error("--json names one file: choose one benchmark")
     try:
@@ -71,6 +79,12 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         choices=[it.name for it in DATA_SETS],
         help="full_sync and codec: only this one (may be repeated)",
+    )
+    parser.add_argument(
+        "--servers",
+        choices=[str(it) for it in Servers],
+        default=str(Servers.BINARIES),
+        help="containers: source and target in containers of a Docker engine",
     )
     parser.add_argument("--disk", action="store_true", help="the source sends its RDB from a file")
     parser.add_argument(

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from benchmarks.data_sets import DataSet, chosen
 from benchmarks.figures import geometric_mean, median, ratio, shown
@@ -44,6 +44,16 @@ EMPTY = "empty"
 MIB = 1024 * 1024
 
 Figures = dict[str, Any]
+
+
+class HasUrl(Protocol):
+    """A server or a cluster."""
+
+    @property
+    def url(self) -> str:
+        """As on the command line."""
+
+
 Way = Callable[[RunningServer, RunningServer], Figures]
 
 
@@ -128,7 +138,7 @@ def _ways(options: Options) -> dict[str, Way]:
     return ways
 
 
-def sync_with_ferry(source: RunningServer, target: RunningServer, root: Path) -> Figures:
+def sync_with_ferry(source: HasUrl, target: HasUrl, root: Path) -> Figures:
     """One full migration by the redis-ferry of `root`: its times, CPU and memory."""
     command = ferry_command(source.url, target.url, "--method", "full")
     with MeasuredProcess(command, root=root) as process:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import redis
 
-from benchmarks.options import Options
+from benchmarks.options import Options, Servers
 from engine.demo.servers import RunningServer, find_servers
 
 POLL_SECONDS = 0.005
@@ -22,22 +22,32 @@ class BenchmarkError(Exception):
 
 def source_server(options: Options) -> RunningServer:
     """A source, not yet started: sends its RDB at once, never drops a replica."""
-    return RunningServer(
-        find_servers()[options.source],
-        config={
+    return _server(
+        options,
+        options.source,
+        {
             "repl-diskless-sync": "yes" if options.is_diskless else "no",
             "repl-diskless-sync-delay": 0,
             "repl-backlog-size": "64mb",
             "client-output-buffer-limit": REPLICA_OUTPUT,
-            "enable-debug-command": "local",
         },
     )
 
 
 def target_server(options: Options) -> RunningServer:
     """A target, not yet started: replica or not, the same settings."""
-    config = {"repl-diskless-load": options.replica_load, "enable-debug-command": "local"}
-    return RunningServer(find_servers()[options.target], config=config)
+    return _server(options, options.target, {"repl-diskless-load": options.replica_load})
+
+
+def _server(
+    options: Options, name: str, config: Mapping[str, str | int | Sequence[str | int]]
+) -> RunningServer:
+    binary = find_servers()[name]
+    if options.servers is Servers.CONTAINERS:
+        from benchmarks.containers import BridgedServer
+
+        return BridgedServer(binary, config={**config, "enable-debug-command": "yes"})
+    return RunningServer(binary, config={**config, "enable-debug-command": "local"})
 
 
 def wait_until(

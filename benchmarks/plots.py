@@ -1,7 +1,7 @@
 """PNG plots of result files: `python -m benchmarks.plots benchmarks/results/*.json`. Needs matplotlib (extra `bench`).
 
 full_sync: seconds by data set and way. stream: throughput and latency. pressure: lag, spool and memory over time. scaling: time
-and memory over keys and value sizes. A plot stands beside its file, with machine, commit and day in its foot.
+and memory over keys, value sizes and shards. A plot stands beside its file, with machine, commit and day in its foot.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 
 MIB = 1024 * 1024
 PANEL_INCHES = (6.4, 4.2)
+PANELS_A_ROW = 4
 
 Result = dict[str, Any]
 
@@ -27,9 +28,11 @@ def draw(path: Path) -> Path | None:
     if not panels:
         return None
     width, height = PANEL_INCHES
-    figure = Figure(figsize=(width * len(panels), height))
-    axes = figure.subplots(1, len(panels), squeeze=False)
-    for panel, axis in zip(panels, axes[0], strict=True):
+    columns = min(len(panels), PANELS_A_ROW)
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(width * columns, height * rows))
+    axes = figure.subplots(rows, columns, squeeze=False).flat
+    for panel, axis in zip(panels, axes, strict=False):
         panel(axis, result)
         axis.grid(visible=True, alpha=0.3)
     machine, options = result["machine"], result["options"]
@@ -37,7 +40,8 @@ def draw(path: Path) -> Path | None:
         0.01,
         0.01,
         f"{result['when'][:10]}, commit {result['commit']}, {machine['cores']} × {machine['cpu']}, "
-        f"{options['source']} → {options['target']}, {options['scale']}, {options['rounds']} rounds",
+        f"{options['source']} → {options['target']}, {options.get('servers', 'binaries')}, {options['scale']}, "
+        f"{options['rounds']} rounds, load average {result['machine'].get('load_average_1_minute', 0):.1f} at the end",
         fontsize=7,
         color="gray",
     )
@@ -91,9 +95,9 @@ def _curve(
     curve: str, label: str, *series: tuple[str, str, float]
 ) -> Callable[[Any, Result], None]:
     def panel(axis: Any, result: Result) -> None:
-        points = result["summary"][curve]
+        points = result["summary"].get(curve, [])
         for name, title, unit in series:
-            if points[0].get(name) is not None:
+            if points and points[0].get(name) is not None:
                 axis.plot(
                     [it["at"] for it in points],
                     [it[name] / unit for it in points],
@@ -101,20 +105,31 @@ def _curve(
                     label=title,
                 )
         axis.set(
-            title=f"full sync by {curve.replace('_', ' ')}",
-            xlabel=curve,
+            title=f"full sync by {_TITLES[curve]}",
+            xlabel=_TITLES[curve],
             ylabel=label,
-            xscale="log",
+            xscale="linear" if curve in _COUNTED else "log",
         )
-        if label == "seconds":
+        if curve in _COUNTED:
+            axis.set_xticks([it["at"] for it in points])
+            axis.set_ylim(bottom=0)
+        elif label == "seconds":
             axis.set_yscale("log")
         else:
             axis.set_ylim(bottom=0)
-        axis.legend()
+        if axis.get_lines():
+            axis.legend()
 
     return panel
 
 
+_COUNTED = ("shards", "lines")
+_TITLES = {
+    "keys": "number of keys",
+    "value_bytes": "bytes of a value",
+    "shards": "shards of the target",
+    "lines": "shards of the source",
+}
 _TIMES = (
     ("seconds", "redis-ferry", 1.0),
     ("native_seconds", "native", 1.0),
@@ -134,6 +149,10 @@ _PANELS: dict[str, Sequence[Callable[[Any, Result], None]]] = {
         _curve("keys", "MiB", _MEMORY),
         _curve("value_bytes", "seconds", *_TIMES),
         _curve("value_bytes", "MiB", _MEMORY),
+        _curve("shards", "seconds", *_TIMES),
+        _curve("shards", "MiB", _MEMORY),
+        _curve("lines", "seconds", *_TIMES),
+        _curve("lines", "MiB", _MEMORY),
     ),
 }
 

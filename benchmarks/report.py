@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import commit, machine, versions
-from benchmarks.options import PROJECT_ROOT, Options
+from benchmarks.options import PROJECT_ROOT, Options, Servers
 from benchmarks.plots import draw
 
 RESULTS = PROJECT_ROOT / "benchmarks" / "results"
@@ -100,6 +100,7 @@ def write_json(
     path = options.json_path
     if path is None:
         suffix = "" if options.scale == "full" else f"-{options.scale}"
+        suffix += "" if options.servers is Servers.BINARIES else f"-{options.servers}"
         path = RESULTS / f"{time.strftime('%Y-%m-%d')}-{short}-{name}{suffix}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {
@@ -113,6 +114,7 @@ def write_json(
             "scale": str(options.scale),
             "source": options.source,
             "target": options.target,
+            "servers": str(options.servers),
             "is_diskless": options.is_diskless,
             "replica_load": options.replica_load,
             "others": [*options.tools, *options.trees],

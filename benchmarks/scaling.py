@@ -1,16 +1,19 @@
-"""How a full sync grows: with the number of keys, and with the size of the values. Time in a line, memory flat.
+"""How a full sync grows: with keys, with the size of values, with shards on either side. Time in a line, memory flat.
 
 Keys: strings of 64 bytes, from 10^4 on. Values: the same bytes in all, in values of 16 B to 16 MiB. Native and redis-ferry take
 turns at each point, on an empty target each time, as in full_sync.
-Not here yet: shards of a target cluster and lines of a source cluster, which this version does not have.
+Shards: the same keys from one server into clusters of 1 to 6 primaries. Lines: out of such clusters into one server. There is no
+native way for these; what counts is redis-ferry's CPU and memory against those of one shard.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from benchmarks.cluster_pairs import cluster_of
 from benchmarks.data_sets import SEED, in_blocks, resp
 from benchmarks.figures import median, ratio, shown
 from benchmarks.full_sync import FERRY, MIB, NATIVE, sync_with_ferry
@@ -18,7 +21,9 @@ from benchmarks.options import PROJECT_ROOT, Options, Scale
 from benchmarks.pairs import BenchmarkError, key_count, replicate, source_server, target_server
 from benchmarks.report import Check, Table, say, show, show_checks, write_json
 from benchmarks.sender import send_blocks
+from engine.codec.slots import key_slot
 from engine.demo.servers import RunningServer
+from tests.servers.cluster import even_ranges
 
 KEY_COUNTS = {
     Scale.SMALL: (10_000, 30_000, 100_000),
@@ -28,6 +33,8 @@ VALUE_BYTES = (16, 256, 4096, 65_536, 1_048_576, 16_777_216)
 TOTAL_BYTES = {Scale.SMALL: 64 * MIB, Scale.FULL: 512 * MIB}
 MOST_KEYS = {Scale.SMALL: 100_000, Scale.FULL: 1_000_000}
 SMALL_VALUE_BYTES = 64
+SHARD_COUNTS = (1, 2, 3, 6)
+SHARDED_KEYS = {Scale.SMALL: 100_000, Scale.FULL: 1_000_000}
 RANDOM_BYTES = 16 * MIB
 
 Figures = dict[str, Any]
@@ -40,6 +47,9 @@ def run(options: Options) -> bool:
         sync_with_ferry(source, target, PROJECT_ROOT)  # makes the bytecode
     for keys in KEY_COUNTS[options.scale]:
         runs += _point(options, "keys", keys, keys, SMALL_VALUE_BYTES)
+    for shards in SHARD_COUNTS:
+        runs += _cluster_point(options, "shards", shards)
+        runs += _cluster_point(options, "lines", shards)
     for value_bytes in VALUE_BYTES:
         keys = min(TOTAL_BYTES[options.scale] // value_bytes, MOST_KEYS[options.scale])
         runs += _point(options, "value_bytes", value_bytes, keys, value_bytes)
@@ -53,14 +63,47 @@ def run(options: Options) -> bool:
 
 
 def _fill(source: RunningServer, keys: int, value_bytes: int) -> None:
+    commands = (resp(b"SET", key, value) for key, value in _strings(keys, value_bytes))
+    send_blocks((source.host, source.port), in_blocks(commands))
+
+
+def _strings(keys: int, value_bytes: int) -> Iterator[tuple[bytes, bytes]]:
     pool = random.Random(SEED).randbytes(RANDOM_BYTES + value_bytes)
+    for number in range(keys):
+        at = number * 61 % RANDOM_BYTES
+        yield b"string:%08d" % number, pool[at : at + value_bytes]
 
-    def commands() -> Iterator[bytes]:
-        for number in range(keys):
-            at = number * 61 % RANDOM_BYTES
-            yield resp(b"SET", b"string:%08d" % number, pool[at : at + value_bytes])
 
-    send_blocks((source.host, source.port), in_blocks(commands()))
+def _fill_cluster(nodes: Sequence[RunningServer], keys: int) -> None:
+    """Into the primaries of a cluster with even ranges, in their order."""
+    starts = [ranges[0][0] for ranges in even_ranges(len(nodes))]
+    commands: list[list[bytes]] = [[] for _ in nodes]
+    for key, value in _strings(keys, SMALL_VALUE_BYTES):
+        commands[bisect_right(starts, key_slot(key)) - 1].append(resp(b"SET", key, value))
+    for node, its in zip(nodes, commands, strict=True):
+        send_blocks((node.host, node.port), in_blocks(iter(its)))
+
+
+def _cluster_point(options: Options, curve: str, shards: int) -> Iterator[Figures]:
+    keys = SHARDED_KEYS[options.scale]
+    name = options.target if curve == "shards" else options.source
+    for number in range(options.rounds):
+        with cluster_of(options, name, shards) as cluster:
+            if curve == "shards":
+                with source_server(options) as source:
+                    _fill(source, keys, SMALL_VALUE_BYTES)
+                    figures = sync_with_ferry(source, cluster, PROJECT_ROOT)
+                arrived = sum(key_count(it.client()) for it in cluster.primaries)
+            else:
+                _fill_cluster(cluster.primaries, keys)
+                with target_server(options) as target:
+                    figures = sync_with_ferry(cluster, target, PROJECT_ROOT)
+                    arrived = key_count(target.client())
+            if arrived != keys:
+                raise BenchmarkError(f"{curve} {shards}: {arrived} of {keys} keys")
+        say(f"  {curve} {shards:>12,} {FERRY:12} {figures['seconds']:7.3f} s")
+        yield {"curve": curve, "at": shards, "way": FERRY, "round": number, "keys": keys,
+               "bytes": keys * SMALL_VALUE_BYTES, **figures}  # fmt: skip
 
 
 def _point(options: Options, curve: str, at: int, keys: int, value_bytes: int) -> Iterator[Figures]:
@@ -111,7 +154,11 @@ def _checks(summary: dict[str, list[Figures]]) -> list[Check]:
     """Linear: a key of the largest number takes as long as one of the number before."""
     before, last = (it["seconds"] / it["keys"] for it in summary["keys"][-2:])
     largest = max(it["peak_rss_bytes"] / MIB for it in summary["value_bytes"])
+    one, most = (summary["shards"][it]["cpu_seconds"] for it in (0, -1))
+    one_line, most_lines = (summary["lines"][it]["cpu_seconds"] for it in (0, -1))
     return [
+        Check("CPU into the most shards, against one", most / one, 1.5),
+        Check("CPU of the most lines, against one", most_lines / one_line, 1.5),
         Check("seconds a key, of the largest number against the one before", last / before, 1.5),
         Check(
             "peak RSS of the largest number of keys, MiB",

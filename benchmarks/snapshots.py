@@ -21,6 +21,8 @@ def saved_rdb(server: RunningServer) -> Path:
     client = server.client(timeout_seconds=SYNC_TIMEOUT_SECONDS)
     client.save()
     setting = cast("dict[str, str]", client.config_get("dbfilename"))  # str in any mode of redis-py
+    if isinstance(server, RunningServer) and hasattr(server, "fetched"):
+        return Path(server.fetched(setting["dbfilename"]))
     return server.directory / setting["dbfilename"]
 
 
