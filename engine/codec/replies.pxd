@@ -1,3 +1,8 @@
+cdef enum:
+    QUEUED_BYTES = 9
+
+cdef bint is_queued(const unsigned char* data, Py_ssize_t at) noexcept
+
 cdef class ReplySkimmer:
     cdef bytes tail
     cdef long long skip
@@ -12,6 +17,7 @@ cdef class ReplySkimmer:
     cpdef list take_errors(self)
     cpdef list take_null_arrays(self)
     cpdef long long feed(self, bytes chunk) except -1
-    cdef long long parse(self, bytes text) except? -2
+    cdef long long parse(self, const unsigned char* data, Py_ssize_t start, Py_ssize_t stop) except? -2
+    cdef bad_length(self, const unsigned char* data, Py_ssize_t start, Py_ssize_t stop)
     cdef note_error(self, bytes text)
     cdef int complete_element(self) except -1

@@ -23,7 +23,13 @@ from engine.errors import EngineError
 from engine.replay.cluster_routing import ClusterRouting
 from engine.replay.delivery import DeliveryEvents
 from engine.replay.held_slots import HeldSlots
-from engine.replay.shard_lanes import LaneEvents, Mark, ShardLanes
+from engine.replay.shard_lanes import (
+    GATHER_STEP_SECONDS,
+    LOAD_BYTES,
+    LaneEvents,
+    Mark,
+    ShardLanes,
+)
 from engine.replay.token_bucket import TokenBucket
 from engine.settings import TaskSettings
 from engine.stats import LineStats
@@ -195,7 +201,7 @@ class ClusterDelivery:
         if block.offset >= 0:
             self._offset = block.offset
         self._bytes_since_sweep += len(block.data)
-        self._lanes.note(mark, self._offset)
+        self._lanes.note(mark, self._offset, len(block.data))
         if self._lanes.floor is None:
             self._confirm()  # the target has it all
 
@@ -244,9 +250,11 @@ class ClusterDelivery:
             await self._wait()
 
     async def wait_for_fewer(self, blocks: int) -> None:
-        """Wait until fewer than `blocks` are unconfirmed."""
-        while self.blocks_inflight >= blocks or self._error is not None:
-            await self._wait()
+        """For fewer, or while what has come gathers: under load the next block may just as well be a fuller one."""
+        self.raise_error()
+        if self.blocks_inflight >= blocks and self.router.pending_bytes >= LOAD_BYTES:
+            await asyncio.sleep(GATHER_STEP_SECONDS)
+            self.raise_error()
 
     def check_silence(self) -> None:
         """See ShardLink."""

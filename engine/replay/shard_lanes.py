@@ -26,10 +26,12 @@ from engine.target.replies import ReplyPolicy
 from engine.target.slot_link import PartBlock, SlotLink
 
 MOVING = ("MOVED", "ASK", "TRYAGAIN")
-# Under load a batch gathers for so long at most, so that a slot's transaction holds several commands.
-GATHER_SECONDS = 0.1
-GATHER_BYTES = 1024 * 1024
-QUIET_PASSES = 3  # of the event loop, in which nothing has come: then a batch leaves at once
+# Under load a batch gathers for so long at most, and so many bytes over all shards, so that a slot's transaction holds several
+# commands: it costs the same for one and for ten. Load is: so many bytes in the queues at once, and in each step of the wait.
+GATHER_SECONDS = 0.08
+GATHER_STEP_SECONDS = 0.01
+GATHER_BYTES = 4 * 1024 * 1024
+LOAD_BYTES = 64 * 1024
 
 
 class Mark(NamedTuple):
@@ -78,7 +80,7 @@ class LaneEvents:
 class ShardLanes:
     """All of them.
 
-    offset: of the stream behind the last block that is in the router as a whole. added: counts blocks.
+    offset: of the stream behind the last block that is in the router as a whole. added_bytes: of all blocks.
     """
 
     def __init__(
@@ -108,7 +110,7 @@ class ShardLanes:
         self._is_settled = True
         self._table = array("i", [-1]) * SLOTS
         self.offset = 0
-        self.added = 0
+        self.added_bytes = 0
 
     # ---- what the delivery asks
 
@@ -129,10 +131,10 @@ class ShardLanes:
         """Half a block is in the router: no batch may leave."""
         self._whole.clear()
 
-    def note(self, mark: Mark, offset: int) -> None:
+    def note(self, mark: Mark, offset: int, block_bytes: int) -> None:
         """The block `mark` is in the router as a whole, the stream is at `offset`."""
         self.offset = offset
-        self.added += 1
+        self.added_bytes += block_bytes
         for lane in self._lanes.values():
             if lane.waiting is None and self._router.has_any(lane.number):
                 lane.note(mark)
@@ -239,19 +241,18 @@ class ShardLanes:
             self._events.on_failed(InternalError(f"the delivery to the cluster failed: {error!r}"))
 
     async def _gather(self, lane: Lane) -> None:
-        """Wait for more while more comes: a slot's transaction costs the same for one command and for many."""
-        if not self._router.is_transaction:
+        router = self._router
+        if not router.is_transaction or router.pending_bytes < LOAD_BYTES:
             return
-        added, quiet = self.added, 0
-        full_bytes = GATHER_BYTES * 4 // max(len(self._lanes), 1)
+        full_bytes = GATHER_BYTES // max(len(self._lanes), 1)
+        added = self.added_bytes - LOAD_BYTES
         while (
-            quiet < QUIET_PASSES
-            and self._router.bytes_of(lane.number) < full_bytes
+            self.added_bytes - added >= LOAD_BYTES
+            and router.bytes_of(lane.number) < full_bytes
             and time.monotonic() - lane.waiting_seconds < GATHER_SECONDS
         ):
-            await asyncio.sleep(0)
-            quiet = quiet + 1 if self.added == added else 0
-            added = self.added
+            added = self.added_bytes
+            await asyncio.sleep(GATHER_STEP_SECONDS)
 
     async def _send_batch(self, lane: Lane) -> None:
         router = self._router
