@@ -12,6 +12,7 @@ transaction (engine/codec/stream.py writes the same fields), so it is true by co
         db              database selected in the stream there
         ledger          id of the list of names the task has brought (engine/ledger), empty if there is none
         margin_since    moment (ms) since when TTLs may stand with a margin, 0: all are exact
+        source_shard    which shard of a source cluster the line reads (supervision/planning.py)
         owner           the LineClaim that made the newest claim; not there once a snapshot has begun
         at:EPOCH:SERIAL 1: the token of the newest write; 0: of one that was turned away
 
@@ -50,6 +51,7 @@ class Checkpoint:
 
     position is None while the snapshot has not been applied in whole. has_hole: a write is missing before the
     newest one, so the position cannot be gone on from. tokens: all fields to be removed by who takes over.
+    source_shard: as it stands there.
     """
 
     position: Position | None
@@ -59,6 +61,7 @@ class Checkpoint:
     margin_since_ms: int = 0
     has_hole: bool = False
     tokens: tuple[bytes, ...] = ()
+    source_shard: str = ""
 
 
 def checkpoint_key(task_id: str, line: str) -> bytes:
@@ -150,4 +153,5 @@ def decode(fields: Mapping[bytes, bytes], key: bytes) -> Checkpoint | None:
         margin_since_ms=margin_since_ms,
         has_hole=sum(value == b"1" for value in tokens.values()) > 1,
         tokens=tuple(tokens),
+        source_shard=fields.get(b"source_shard", b"").decode("utf-8", "replace"),
     )

@@ -45,6 +45,7 @@ class LineClaim:
     """The right to write one line on one target.
 
     connection_prefix: what the names of this line's data connections begin with; the epoch follows.
+    source_shard: goes into the checkpoint with each claim.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class LineClaim:
         self._prefix = connection_prefix
         self._made_anew = False  # there was none before the newest claim of ours
         self._owner = secrets.token_hex(8).encode()
+        self.source_shard = ""
 
     def move_to(self, endpoint: Endpoint) -> None:
         """The target is somewhere else now: its primary failed over."""
@@ -165,6 +167,8 @@ class LineClaim:
                     fields |= snapshot_fields("", epoch, ledger="")
                 elif found.tokens and not found.has_hole:
                     pipe.hdel(self._key, *found.tokens)
+                if self.source_shard:
+                    fields["source_shard"] = self.source_shard
                 pipe.hset(self._key, mapping=fields | {OWNER_FIELD: self._owner})
                 try:
                     await pipe.execute()

@@ -123,6 +123,7 @@ class ClusterClaim:
             epoch=found.epoch,
             ledger=self.slots.ledger or found.ledger,
             margin_since_ms=self.slots.margin_since_ms,
+            source_shard=found.source_shard,
         )
 
     async def _read_slots(self) -> SlotCheckpoints:

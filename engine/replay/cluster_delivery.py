@@ -150,11 +150,6 @@ class ClusterDelivery:
         return self._held.trouble
 
     @property
-    def holds_slots(self) -> bool:
-        """Whether slots wait until they have moved."""
-        return bool(self._held)
-
-    @property
     def unconfirmed(self) -> list[Block]:
         """Blocks that are not on the target, apart from slots that wait."""
         return [it for _, it in self._blocks]
@@ -248,6 +243,15 @@ class ClusterDelivery:
         """Wait until everything sent is confirmed."""
         while not self.is_idle or self._error is not None:
             await self._wait()
+
+    async def drain_unless_held(self) -> bool:
+        """Wait until everything sent is confirmed; False if a slot waits: there is no telling for how long."""
+        while not self.is_idle or self._error is not None:
+            if self._held:
+                self.raise_error()
+                return False
+            await self._wait()
+        return True
 
     async def wait_for_fewer(self, blocks: int) -> None:
         """For fewer, or while what has come gathers: under load the next block may just as well be a fuller one."""

@@ -32,10 +32,8 @@ class Delivery:
     """The way to one target shard.
 
     has_written: anything of the source's was sent. on_block: called with each block of the stream that is confirmed.
-    holds_slots: see ClusterDelivery, as on_late.
+    on_late: see ClusterDelivery.
     """
-
-    holds_slots = False
 
     def __init__(self, *, limiter: TokenBucket, stats: LineStats, events: DeliveryEvents) -> None:
         self._limiter = limiter
@@ -127,6 +125,11 @@ class Delivery:
     async def drain(self) -> None:
         """Wait until everything sent is confirmed."""
         await self.link.drain()
+
+    async def drain_unless_held(self) -> bool:
+        """As `drain`; False if a slot waits instead (ClusterDelivery)."""
+        await self.drain()
+        return True
 
     def close(self) -> None:
         """Drop the connection."""

@@ -349,15 +349,12 @@ class StreamPhase:
         ):
             return False
         if settling.correction is None:
-            if not self.is_at_boundary or not self._is_caught_up or self._delivery.holds_slots:
-                return (
-                    False  # a question would wait for a slot that waits, and all others behind it
-                )
+            if not self.is_at_boundary or not self._is_caught_up:
+                return False
             if settling.is_owing:
                 # Keys may be looked for on the target: it must be where the transcoder is.
                 await self._send_open_block()
-                await self._delivery.drain()
-                return await settling.ask()
+                return await self._delivery.drain_unless_held() and await settling.ask()
             if transcoder.margin_since_ms:
                 settling.settled()
                 await self._say_settled()
@@ -368,8 +365,11 @@ class StreamPhase:
             return False
         await self._send_open_block()
         await self._send_own(self._session.guarded(settling.correction.commands))
-        await self._delivery.drain()  # not sent again by anyone: owed until the target has it
-        settling.done()
+        # Not sent again by anyone: owed until the target has it. Where a slot waits, the others go on, and it is asked again.
+        if await self._delivery.drain_unless_held():
+            settling.done()
+        else:
+            settling.forget_answer()
         await self._send_full_blocks(time.monotonic())
         return True
 

@@ -60,6 +60,7 @@ class TargetSession:
         self.is_exactly_once = is_exactly_once
         self.ledger_id = ledger_id
         self.serial = CLAIM_SERIAL
+        self.source_shard = ""  # goes into a checkpoint that begins anew
         self.is_cluster = False
         self.in_doubt: KeysInDoubt | None = None
 
@@ -116,7 +117,8 @@ class TargetSession:
 
     def snapshot_fields(self, replid: str) -> dict[str, str]:
         """The checkpoint of a snapshot that is not applied in whole."""
-        return snapshot_fields(replid, self.epoch, ledger=self.ledger_id)
+        fields = snapshot_fields(replid, self.epoch, ledger=self.ledger_id)
+        return fields | ({"source_shard": self.source_shard} if self.source_shard else {})
 
     def stream_fields(self, position: Position, db: int, *, margin_since_ms: int) -> dict[str, str]:
         """The checkpoint of a place in the stream."""

@@ -72,6 +72,7 @@ class TargetSide:
     async def open_session(
         self,
         *,
+        source_shard: str,
         known_epoch: int,
         ledger_id: str,
         accept: Callable[[Capabilities], None],
@@ -79,7 +80,29 @@ class TargetSide:
         stats: LineStats,
         events: DeliveryEvents,
     ) -> TargetSession:
-        """Take the line over and connect; see TargetSession.open."""
+        """Take the line over and connect; see TargetSession.open. source_shard: goes into the checkpoint."""
+        self._claim.source_shard = source_shard
+        session = await self._open(
+            known_epoch=known_epoch,
+            ledger_id=ledger_id,
+            accept=accept,
+            limiter=limiter,
+            stats=stats,
+            events=events,
+        )
+        session.source_shard = source_shard
+        return session
+
+    async def _open(
+        self,
+        *,
+        known_epoch: int,
+        ledger_id: str,
+        accept: Callable[[Capabilities], None],
+        limiter: TokenBucket,
+        stats: LineStats,
+        events: DeliveryEvents,
+    ) -> TargetSession:
         settings = await self._located()
         if self._cluster is None:
             try:

@@ -205,9 +205,8 @@ class Line:
                     break
                 seconds = self._note_trouble(error)
                 if seconds is None:
-                    if not isinstance(
-                        error, TargetRefused
-                    ):  # maybe another process goes on with these files
+                    # Refused: maybe another process goes on with these files.
+                    if not isinstance(error, TargetRefused):
                         await self._end_spool()
                     raise
                 self._state = TaskState.CONNECTING
@@ -238,8 +237,10 @@ class Line:
             # First whether the target is one at all: nothing is asked of the source in vain.
             found = await self._target.peek()
             self._has_run = self._has_run or (found is not None and found.position is not None)
+            self._plan.check_shard("" if found is None else found.source_shard)
             await self._start_intake(found)
         session = await self._target.open_session(
+            source_shard=self._plan.noted_shard(),
             known_epoch=self._stats.epoch,
             ledger_id=self._brought.ledger_id,
             accept=partial(refuse_same_server, self._intake.facts, settings.target),

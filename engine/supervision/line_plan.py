@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from engine.cluster.places import Place
@@ -13,11 +14,17 @@ ONLY_LINE = "0"  # the name of the line of a source that is no cluster
 
 @dataclass(frozen=True, slots=True)
 class LinePlan:
-    """slots: those of the source shard; None for a source that is no cluster."""
+    """slots: those of the source shard; None for a source that is no cluster.
+
+    noted_shard: what goes into the checkpoint about the shard. check_shard: compares with what stands there, and raises
+    SourceRefused if slots have moved since.
+    """
 
     name: str
     place: Place
     slots: frozenset[int] | None = None
+    noted_shard: Callable[[], str] = lambda: ""
+    check_shard: Callable[[str], None] = lambda _: None
 
     def has_key(self, key: bytes) -> bool:
         """Whether the line's source may hold the key."""

@@ -2,7 +2,7 @@
 
 A key that moves from one source shard to another is deleted by the one (DEL) and made by the other (RESTORE), in two
 streams without an order between them. So slots may not move while a task runs, nor between two of its runs: a move is
-found by comparing the map with that of the task's beginning, kept in its folder.
+found by comparing the map with that of the task's beginning, kept in its folder and, line by line, in the checkpoints.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -44,6 +46,7 @@ class SourceShards:
     def __init__(self, directory: Path | None) -> None:
         self._path = None if directory is None else directory / FILE_NAME
         self._known: dict[str, KnownShard] = {}
+        self._was_kept = False
 
     @property
     def is_known(self) -> bool:
@@ -56,10 +59,8 @@ class SourceShards:
             return
         with suppress(OSError, ValueError, KeyError, TypeError):
             noted = json.loads(self._path.read_bytes())
-            self._known = {
-                name: KnownShard(it["slots"], frozenset(it["nodes"]), it["primary"], it["epoch"])
-                for name, it in noted.items()
-            }
+            self._known = {name: _from_fields(it) for name, it in noted.items()}
+            self._was_kept = bool(self._known)
 
     def forget(self) -> None:
         """The task is over."""
@@ -86,11 +87,31 @@ class SourceShards:
                 now = "nobody we know" if shard is None else shown_ranges(shard.ranges)
                 raise _moved(f"the shard that had the slots {known.slots} has {now} now ({name})")
             if shard.primary.node_id == known.primary_id and shard.epoch > known.epoch:
-                # A node takes a higher epoch when it takes a slot over (cluster.c, clusterBumpConfigEpoch…).
-                raise _moved(
-                    f"the shard with the slots {known.slots} has given some away and got them back"
-                )
+                raise _given_back(known)
         self._note(found)
+
+    def noted(self, line: str) -> str:
+        """What goes into a line's checkpoint: its shard as last seen."""
+        known = self._known.get(line)
+        return "" if known is None else json.dumps(_as_fields(known), separators=(",", ":"))
+
+    def compare(self, line: str, noted: str) -> None:
+        """Compare with what stands in a line's checkpoint, if the folder, which knows better, was lost.
+
+        Raises:
+            SourceRefused: slots have moved between shards since.
+        """
+        now = self._known.get(line)
+        if now is None or self._was_kept:
+            return
+        with suppress(ValueError, KeyError, TypeError):
+            before = _from_fields(json.loads(noted))
+            if before.slots != now.slots or not before.node_ids & now.node_ids:
+                raise _moved(
+                    f"the shard that had the slots {before.slots} has {now.slots} now ({line})"
+                )
+            if before.primary_id == now.primary_id and now.epoch > before.epoch:
+                raise _given_back(before)
 
     def _note(self, found: ClusterMap) -> None:
         before = self._known
@@ -104,18 +125,7 @@ class SourceShards:
         self._known = fresh
         if self._path is None or fresh == before:
             return
-        text = json.dumps(
-            {
-                name: {
-                    "slots": it.slots,
-                    "nodes": sorted(it.node_ids),
-                    "primary": it.primary_id,
-                    "epoch": it.epoch,
-                }
-                for name, it in fresh.items()
-            },
-            indent=1,
-        )
+        text = json.dumps({name: _as_fields(it) for name, it in fresh.items()}, indent=1)
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             new = self._path.with_suffix(".new")
@@ -123,6 +133,24 @@ class SourceShards:
             new.replace(self._path)
         except OSError as error:
             log.warning("source.shards_not_noted", file=str(self._path), error=error.strerror)
+
+
+def _as_fields(known: KnownShard) -> dict[str, Any]:
+    return {
+        "slots": known.slots,
+        "nodes": sorted(known.node_ids),
+        "primary": known.primary_id,
+        "epoch": known.epoch,
+    }
+
+
+def _from_fields(it: dict[str, Any]) -> KnownShard:
+    return KnownShard(it["slots"], frozenset(it["nodes"]), it["primary"], it["epoch"])
+
+
+def _given_back(known: KnownShard) -> SourceRefused:
+    # A node takes a higher epoch when it takes a slot over (cluster.c, clusterBumpConfigEpoch…).
+    return _moved(f"the shard with the slots {known.slots} has given some away and got them back")
 
 
 def _moved(what: str) -> SourceRefused:
@@ -189,6 +217,8 @@ async def plan_lines(settings: TaskSettings, shards: SourceShards) -> list[LineP
                 check=shards.check,
             ),
             shard.slots,
+            partial(shards.noted, line_name(shard)),
+            partial(shards.compare, line_name(shard)),
         )
         for shard in found.shards
     ]

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import shutil
 from pathlib import Path
 
 import pytest
 
 from engine.cluster.places import with_address_map
+from engine.demo.servers import RunningServer
 from engine.endpoint import parse_endpoint
 from engine.errors import SourceRefused
 from engine.settings import ClusterSettings, ReadFrom, SpoolSettings
 from engine.supervision.states import TaskState
+from tests.control.test_cluster_cli import ferry
 from tests.fix_servers import BINARIES, StartServer
 from tests.live.cluster_load import ClusterLoad
 from tests.live.cluster_sides import differences
@@ -134,6 +138,47 @@ async def test_slots_that_move_at_the_source_stop_the_task(
         again = Run(settings)
         with pytest.raises(SourceRefused, match="slots of the source have moved"):
             await again.future
+
+
+@pytest.mark.parametrize("is_cluster", [False, True])
+async def test_a_move_between_two_runs_is_noticed_without_the_folder_and_there_is_a_way_on(
+    is_cluster: bool, start_server: StartServer, tmp_path: Path
+) -> None:
+    with contextlib.ExitStack() as stack:
+        source = stack.enter_context(RunningCluster(BINARIES["redis-8.2"], config=CONFIG))
+        target: RunningServer | RunningCluster = (
+            stack.enter_context(RunningCluster(BINARIES["redis-8.2"], replicas=0))
+            if is_cluster
+            else start_server("redis-8.2")
+        )
+        load = stack.enter_context(ClusterLoad(source))
+        load.has_written(1000)
+        settings = make_settings(
+            parse_endpoint(source.url, role="source"),
+            parse_endpoint(target.url, role="target"),
+            spool=SpoolSettings(memory_bytes=4 * MIB, directory=tmp_path / "t1"),
+        )
+        async with running(settings) as run:
+            await run.reaches(lambda: run.task.state is TaskState.STREAM, "the stream")
+        shutil.rmtree(tmp_path / "t1")
+        await asyncio.to_thread(source.move_slot, 100, source.primaries()[1])
+        with pytest.raises(SourceRefused, match="slots of the source have moved"):
+            await Run(settings).future
+        # What the message says: forget the task, an empty target, the same again.
+        done = await asyncio.to_thread(
+            ferry, "tasks", "forget", "t1", "--yes", f"--target={target.url}",
+            f"--spool-dir={tmp_path}",
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        for node in target.primaries() if isinstance(target, RunningCluster) else ():
+            node.ask("FLUSHALL")
+        if isinstance(target, RunningServer):
+            target.client().flushall()
+        async with running(settings) as run:
+            await run.reaches(lambda: run.task.state is TaskState.STREAM, "the stream")
+            await asyncio.to_thread(load.stop)
+            await catches_up(run, source)
+            assert await asyncio.to_thread(differences, source, target) == []
 
 
 async def test_replicas_are_read_and_announced_addresses_mapped(start_server: StartServer) -> None:
