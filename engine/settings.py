@@ -11,6 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from engine.endpoint import Endpoint
+from engine.selection import EVERYTHING, Selection
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB
@@ -146,6 +147,7 @@ class TaskSettings:
     on_unsupported: UnsupportedPolicy = UnsupportedPolicy.STOP
     field_ttls: FieldTtlPolicy = FieldTtlPolicy.REFUSE
     on_cross_slot: CrossSlotPolicy = CrossSlotPolicy.RESOLVE
+    selection: Selection = EVERYTHING
     resume_mode: ResumeMode = ResumeMode.AUTO
     delivery: DeliveryMode = DeliveryMode.EXACTLY_ONCE
     spool: SpoolSettings = field(default_factory=SpoolSettings)

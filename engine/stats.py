@@ -94,6 +94,8 @@ class LineStats:
     applied_offset: int = 0
     keys_applied: int = 0
     keys_skipped: int = 0
+    keys_filtered: int = 0  # of the snapshot, left out because the task is not to take them
+    commands_filtered: int = 0  # of the stream, likewise
     keys_expected: int = 0
     commands_applied: int = 0
     bytes_applied: int = 0
@@ -149,5 +151,6 @@ class LineStats:
         """A snapshot is to be applied whose stream begins behind `offset`, maybe of another history."""
         self.applied_offset = self.source_offset = offset
         self.keys_applied = self.keys_skipped = 0
+        self.keys_filtered = self.commands_filtered = 0
         self.snapshot_bytes_read = 0
         self.snapshot_is_applied = False

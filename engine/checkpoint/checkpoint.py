@@ -13,6 +13,7 @@ transaction (engine/codec/stream.py writes the same fields), so it is true by co
         ledger          id of the list of names the task has brought (engine/ledger), empty if there is none
         margin_since    moment (ms) since when TTLs may stand with a margin, 0: all are exact
         source_shard    which shard of a source cluster the line reads (supervision/planning.py)
+        selection       options that choose what is taken along (engine/selection.py); not there: everything
         owner           the LineClaim that made the newest claim; not there once a snapshot has begun
         at:EPOCH:SERIAL 1: the token of the newest write; 0: of one that was turned away
 
@@ -60,6 +61,7 @@ class Checkpoint:
     ledger: str = ""
     margin_since_ms: int = 0
     has_hole: bool = False
+    selection: str = ""
     tokens: tuple[bytes, ...] = ()
     source_shard: str = ""
 
@@ -105,10 +107,11 @@ def guarded_write(
     )
 
 
-def snapshot_fields(replid: str, epoch: int, *, ledger: str) -> dict[str, str]:
+def snapshot_fields(replid: str, epoch: int, *, ledger: str, selection: str = "") -> dict[str, str]:
     """The fields written before a snapshot's first key: from now on there is nothing to resume."""
-    return {"format": str(FORMAT), "phase": "snapshot", "epoch": str(epoch), "replid": replid,
-            "offset": "-1", "db": "0", "ledger": ledger, "margin_since": "0"}  # fmt: skip
+    fields = {"format": str(FORMAT), "phase": "snapshot", "epoch": str(epoch), "replid": replid,
+              "offset": "-1", "db": "0", "ledger": ledger, "margin_since": "0"}  # fmt: skip
+    return fields | {"selection": selection} if selection else fields
 
 
 def stream_fields(
@@ -151,6 +154,7 @@ def decode(fields: Mapping[bytes, bytes], key: bytes) -> Checkpoint | None:
         epoch=epoch,
         ledger=ledger,
         margin_since_ms=margin_since_ms,
+        selection=fields.get(b"selection", b"").decode("utf-8", "replace"),
         has_hole=sum(value == b"1" for value in tokens.values()) > 1,
         tokens=tuple(tokens),
         source_shard=fields.get(b"source_shard", b"").decode("utf-8", "replace"),

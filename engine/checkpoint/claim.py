@@ -44,17 +44,24 @@ class Claim:
 class LineClaim:
     """The right to write one line on one target.
 
-    connection_prefix: what the names of this line's data connections begin with; the epoch follows.
-    source_shard: goes into the checkpoint with each claim.
+    connection_prefix: what the names of this line's data connections begin with; the epoch follows. selection: what the
+    task takes along, as the checkpoint has it (Selection.text). source_shard: goes into the checkpoint with each claim.
     """
 
     def __init__(
-        self, endpoint: Endpoint, settings: TargetSettings, key: bytes, *, connection_prefix: str
+        self,
+        endpoint: Endpoint,
+        settings: TargetSettings,
+        key: bytes,
+        *,
+        connection_prefix: str,
+        selection: str = "",
     ) -> None:
         self._endpoint = endpoint
         self._settings = settings
         self._key = key
         self._prefix = connection_prefix
+        self._selection = selection
         self._made_anew = False  # there was none before the newest claim of ours
         self._owner = secrets.token_hex(8).encode()
         self.source_shard = ""
@@ -135,7 +142,19 @@ class LineClaim:
 
     async def _read(self, client: Redis) -> Checkpoint | None:
         fields = cast(dict[bytes, bytes], await client.hgetall(self._key))
-        return decode(fields, self._key)
+        return self._accepted(decode(fields, self._key))
+
+    def _accepted(self, found: Checkpoint | None) -> Checkpoint | None:
+        """Keys chosen by other options would stay on the target, or lack there."""
+        if found is not None and found.selection != self._selection:
+            raise TargetRefused(
+                "the task began with another choice of keys, databases or commands: "
+                f"{found.selection or 'none, everything'}",
+                detail=f"now it is: {self._selection or 'none, everything'}",
+                hint="give the options it began with; or start anew: another --task-id, or redis-ferry tasks forget, "
+                "and a target without its keys",
+            )
+        return found
 
     async def _check(self, client: Redis, epoch: int) -> None:
         found = await self._read(client)
@@ -153,7 +172,7 @@ class LineClaim:
             async with client.pipeline(transaction=True) as pipe:
                 await pipe.watch(self._key)
                 raw = cast(dict[bytes, bytes], await pipe.hgetall(self._key))
-                found = decode(raw, self._key)
+                found = self._accepted(decode(raw, self._key))
                 # A claim of ours may have been made although the connection broke before we knew.
                 is_ours = raw.get(OWNER_FIELD) == self._owner
                 if found is not None and 0 < known_epoch < found.epoch and not is_ours:
@@ -164,7 +183,7 @@ class LineClaim:
                 self._made_anew = found is None or (is_ours and self._made_anew)
                 if found is None:
                     pipe.delete(self._key)
-                    fields |= snapshot_fields("", epoch, ledger="")
+                    fields |= snapshot_fields("", epoch, ledger="", selection=self._selection)
                 elif found.tokens and not found.has_hole:
                     pipe.hdel(self._key, *found.tokens)
                 if self.source_shard:

@@ -124,6 +124,7 @@ class ClusterClaim:
             ledger=self.slots.ledger or found.ledger,
             margin_since_ms=self.slots.margin_since_ms,
             source_shard=found.source_shard,
+            selection=found.selection,
         )
 
     async def _read_slots(self) -> SlotCheckpoints:

@@ -24,7 +24,8 @@ class BlockWriter(CommandReader):
     """Puts the commands that the reader has found, or others, into a block.
 
     offset: the stream offset after the last command taken. block_offset: that of the newest block given out.
-    serial: number of that block's write (checkpoint.py). db: database selected at the source at `offset`.
+    serial: number of that block's write (checkpoint.py). db: database selected in the commands at `offset`; source_db: at
+    the source, the same unless databases are left out or renamed (stream_selector.py).
     margin_since_ms: since when expiries may stand on the target with a margin, 0: there are none.
     """
 
@@ -41,7 +42,9 @@ class BlockWriter(CommandReader):
         self.margin_since_ms = plan.margin_since_ms
         self.block_bytes = plan.block_bytes
         self.out = OutBuffer(plan.block_bytes + 64 * 1024)
-        self.db = plan.db
+        self.takes_marks = plan.takes_marks
+        self.source_db = plan.db
+        self.db = 0 if plan.takes_marks else plan.db
         self.block_db = 0
         self.is_open = False
         self.block_replies = 0
@@ -117,7 +120,7 @@ class BlockWriter(CommandReader):
             out.put_bytes(b"$6\r\noffset\r\n")
             out.put_bulk_number(self.offset)
             out.put_bytes(b"$2\r\ndb\r\n")
-            out.put_bulk_number(self.db)
+            out.put_bulk_number(self.source_db)
             out.put_bytes(b"$6\r\nledger\r\n")
             out.put_bulk_bytes(self.ledger)
             out.put_bytes(b"$12\r\nmargin_since\r\n")
@@ -130,7 +133,7 @@ class BlockWriter(CommandReader):
             replies=self.block_replies,
             commands=self.block_commands,
             offset=self.offset,
-            db=self.db,
+            db=self.source_db,
             is_transaction=self.has_checkpoint,
             guard_replies=GUARD_REPLIES if self.has_checkpoint else 0,
         )

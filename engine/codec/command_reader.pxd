@@ -3,6 +3,8 @@ cdef enum:
 
 cdef long long MAX_ARGUMENTS  # as Python numbers they would cost an object for each argument
 cdef long long MAX_ARGUMENT_BYTES
+cdef Py_ssize_t MARK_BYTES
+cdef long long MARK_BIAS
 
 cdef class CommandReader:
     cdef bytearray window
@@ -16,10 +18,14 @@ cdef class CommandReader:
     cdef Py_ssize_t[12] argument_start
     cdef Py_ssize_t[12] argument_bytes
     cdef long long number
+    cdef public bint takes_marks
+    cdef Py_ssize_t marked_bytes
+    cdef public int source_db
     cdef bind(self)
     cdef add_bytes(self, bytes chunk)
     cdef out_of_step(self, message)
     cdef int read_command(self) except -1
+    cdef bint read_mark(self) except -1
     cdef int read_inline(self) except -1
     cdef Py_ssize_t read_number(self, Py_ssize_t at) except -2
     cdef bint is_named(self, const unsigned char* name) noexcept

@@ -16,6 +16,10 @@ MAX_ARGUMENTS = 1 << 31
 MAX_ARGUMENT_BYTES = 1 << 40
 MAX_LINE_BYTES = 64
 INLINE_COMMANDS = frozenset({(b"SELECT", True), (b"PING", False)})
+MARK_BYTES = (
+    13  # 1, then offset + MARK_BIAS in eight bytes and the database in four, the lowest byte first
+)
+MARK_BIAS = 1 << 41
 
 
 @cython.cclass
@@ -23,6 +27,10 @@ class CommandReader:
     """After `read_command` the command's bytes lie in [command, pos) of the window.
 
     Its first KEPT_ARGUMENTS arguments can be had by `argument`; `arguments_done` is how many it has.
+
+    takes_marks: commands may have a mark before them, where the bytes are not the source's own (stream_selector.py): the
+    offset that the next byte counts from, and the database that the source has selected. marked_bytes: of the mark
+    before the command at hand; source_db: what the newest one said.
     """
 
     def __init__(self, offset) -> None:
@@ -33,6 +41,9 @@ class CommandReader:
         self.base_offset = offset
         self.arguments = 0
         self.arguments_done = 0
+        self.takes_marks = False
+        self.marked_bytes = 0
+        self.source_db = 0
         if not cython.compiled:
             self.argument_start = [0] * KEPT_ARGUMENTS
             self.argument_bytes = [0] * KEPT_ARGUMENTS
@@ -82,7 +93,15 @@ class CommandReader:
                 self.arguments_done = 0
                 return 2
             if self.ptr[self.pos] != 42:
-                return self.read_inline()
+                if not self.takes_marks or self.ptr[self.pos] != 1:
+                    return self.read_inline()
+                if not self.read_mark():
+                    return 0
+                if self.ptr[self.pos] == 10:
+                    self.pos += 1
+                    self.argument_bytes[0] = 0
+                    self.arguments_done = 0
+                    return 2
             after = self.read_number(self.pos + 1)
             if after < 0:
                 return 0
@@ -112,6 +131,25 @@ class CommandReader:
             self.pos = after + self.number + 2
         self.arguments = 0
         return 1
+
+    def read_mark(self):
+        """Take over what a mark says; False if bytes are missing behind it."""
+        at: cython.Py_ssize_t = self.pos
+        i: cython.int
+        offset: cython.longlong = 0
+        db: cython.longlong = 0
+        if self.end - at <= MARK_BYTES:
+            return False
+        for i in range(8, 0, -1):
+            offset = (offset << 8) | self.ptr[at + i]
+        for i in range(12, 8, -1):
+            db = (db << 8) | self.ptr[at + i]
+        self.pos = at + MARK_BYTES
+        self.command = self.pos
+        self.marked_bytes = MARK_BYTES
+        self.base_offset = offset - MARK_BIAS - self.pos
+        self.source_db = db
+        return True
 
     def read_inline(self):
         """`select 3` or `PING` on a line of its own, as sources before 2.8 send them: 0 or 2."""

@@ -7,6 +7,7 @@ cdef class KeyRecorder:
     cdef object owner
     cdef unsigned long long seed
     cdef public long long noted
+    cdef public bint ignores_flushes
     cdef readonly int db
     cdef KeySet brought
     cdef KeySet current

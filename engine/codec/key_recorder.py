@@ -21,13 +21,14 @@ if not cython.compiled:
 class KeyRecorder:
     """owner: what keeps the sets; see KeySets in key_recorder.pyi. seed: of the names' hashes, 64 bits.
 
-    noted: names met so far, each time one is met.
+    noted: names met so far, each time one is met. ignores_flushes: names stay noted although the source flushes them.
     """
 
     def __init__(self, owner, seed) -> None:
         self.owner = owner
         self.seed = seed
         self.noted = 0
+        self.ignores_flushes = False
         self.db = 0
         self.brought = None
         self.current = None
@@ -89,6 +90,8 @@ class KeyRecorder:
 
     def note_flush(self, db, offset):
         """FLUSHDB of `db`, FLUSHALL where it is None, applied once the target is at `offset`."""
+        if self.ignores_flushes:
+            return
         self.drain()
         self.owner.note_flush(db, offset)
         self.start_again()

@@ -16,6 +16,7 @@ class KeySets(Protocol):
 
 class KeyRecorder:
     noted: int
+    ignores_flushes: bool
     def __init__(self, owner: KeySets, seed: int) -> None: ...
     @property
     def db(self) -> int: ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from engine.codec.command_support import CommandSupport
+from engine.selection import EVERYTHING, Selection
 from engine.settings import ConflictPolicy
 
 MIB = 1024 * 1024
@@ -36,6 +37,7 @@ class SnapshotPlan:
     check_values: bool = False  # walk the inside of every value as well
     drops_field_ttls: bool = False  # a target without field TTLs gets such hashes without them
     skips_refused: bool = False  # what the target cannot hold is left out and told, not an error
+    selection: Selection = EVERYTHING  # what of the RDB is taken along, and under which names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +51,7 @@ class StreamPlan:
     moment the bytes were received plus clock_offset_ms (the source's clock minus ours): like the moments in an
     RDB and those newer sources send, they are the source's.
     support: what the target understands, where that may be less than the source sends; None: everything.
+    takes_marks: the stream comes from a StreamSelector.
     serial, ledger, margin_since_ms: number of the newest write before the stream's, and what the checkpoint says
     beside the position (checkpoint.py).
     """
@@ -58,6 +61,7 @@ class StreamPlan:
     replid: str
     offset: int
     db: int = 0
+    takes_marks: bool = False
     epoch: int = 0
     absolute_expiry: bool = True
     clock_offset_ms: int = 0

@@ -14,7 +14,8 @@ cdef class SnapshotTranscoder(RdbWalker):
     cdef bint checks_values
     cdef bint has_loadable
     cdef unsigned char[256] loadable
-    cdef int db
+    cdef int db  # of the source
+    cdef int target_db
     cdef long long expire_at_ms
     cdef long long idle_seconds
     cdef int frequency
@@ -52,6 +53,8 @@ cdef class SnapshotTranscoder(RdbWalker):
     cdef value_with_later_fields(self)
     cdef fill_loadable(self)
     cdef put_select(self)
+    cdef choose_db(self)
+    cdef bytes target_name(self)
     cdef int put_key(self) except -1
     cdef int note_key(self) except -1
     cdef int put_set(self) except -1

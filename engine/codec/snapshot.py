@@ -65,6 +65,7 @@ class SnapshotTranscoder(RdbWalker):
         self.late_hashes_lost = 0
         self.shifted = None
         self.db = 0
+        self.target_db = 0
         self.expire_at_ms = -1
         self.idle_seconds = -1
         self.frequency = -1
@@ -108,7 +109,7 @@ class SnapshotTranscoder(RdbWalker):
         self.key_recorder = recorder
         self.records_keys = recorder is not None
         if self.records_keys:
-            self.key_recorder.select(self.db)
+            self.key_recorder.select(self.target_db)
 
     @property
     def bytes_read(self):
@@ -158,7 +159,10 @@ class SnapshotTranscoder(RdbWalker):
         if self.records_keys:
             self.key_recorder.drain()
         block = Block(
-            data=self.out.take(), replies=self.block_replies, keys=self.block_keys, db=self.db
+            data=self.out.take(),
+            replies=self.block_replies,
+            keys=self.block_keys,
+            db=self.target_db,
         )
         self.block_replies = 0
         self.block_keys = 0
@@ -184,7 +188,7 @@ class SnapshotTranscoder(RdbWalker):
                 return 0
             if self.version == 9 and (self.op == 4 or self.op == 13):
                 self.last_hash = (
-                    self.key_text()
+                    self.target_name()
                 )  # KeyDB's, maybe: expiries of its members may follow
             if self.records_keys:
                 self.note_key()
@@ -263,7 +267,7 @@ class SnapshotTranscoder(RdbWalker):
             if self.shifted is not None:
                 has_margin = True
                 if len(self.late_hashes) < MAX_LATE_HASHES:
-                    self.late_hashes.add((self.db, self.key_text()))
+                    self.late_hashes.add((self.target_db, self.target_name()))
                 else:
                     self.late_hashes_lost += 1
         if has_margin:
@@ -313,8 +317,20 @@ class SnapshotTranscoder(RdbWalker):
 
     def put_select(self):
         self.out.put_bytes(b"*2\r\n$6\r\nSELECT\r\n")
-        self.out.put_bulk_number(self.db)
+        self.out.put_bulk_number(self.target_db)
         self.block_replies += 1
+
+    def choose_db(self):
+        """Keys of the database `db` follow."""
+        self.target_db = self.db
+        if self.records_keys:
+            self.key_recorder.select(self.target_db)
+        if self.block_replies > 0:
+            self.put_select()
+
+    def target_name(self):
+        """The current key's name at the target (selected_snapshot.py)."""
+        return self.key_text()
 
     def put_key(self):
         """Write the current key as a bulk string."""
@@ -441,10 +457,7 @@ class SnapshotTranscoder(RdbWalker):
             if self.number > cython.cast(cython.ulonglong, 0x7FFFFFFF):
                 raise self.corrupt(f"database number {self.number} cannot be", at)
             self.db = self.number
-            if self.records_keys:
-                self.key_recorder.select(self.db)
-            if self.block_replies > 0:
-                self.put_select()
+            self.choose_db()
         elif self.op == 251:
             self.read_length(at)
             self.keys_expected += min(self.number, cython.cast(cython.ulonglong, 1 << 48))

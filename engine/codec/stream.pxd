@@ -34,6 +34,7 @@ cdef class StreamTranscoder(BlockWriter):
     cdef public long long pause_at
     cdef public bint holds_flushes
     cdef public bint flush_is_due
+    cdef public int flushed_db
     cdef KeyRecorder key_recorder
     cdef bint records_keys
     cdef note_late_key(self, int db, bytes key)

@@ -56,6 +56,7 @@ class StreamTranscoder(BlockWriter):
     swaps: SWAPDBs seen; swapped: their databases, of those since it was last emptied.
     recorder: a KeyRecorder for the keys that the commands create; None records nothing.
     holds_flushes: FLUSHALL and FLUSHDB are the caller's to do: nothing behind one is taken while flush_is_due is set.
+    flushed_db: the source's database that the newest one was about, -1: all.
     """
 
     def __init__(self, plan) -> None:
@@ -83,6 +84,7 @@ class StreamTranscoder(BlockWriter):
         self.swapped = []
         self.pause_at = -1
         self.holds_flushes = self.flush_is_due = False
+        self.flushed_db = -1
         self.key_recorder = None
         self.records_keys = False
 
@@ -133,6 +135,11 @@ class StreamTranscoder(BlockWriter):
         found: cython.int
         while (self.pause_at < 0 or self.offset < self.pause_at) and not self.flush_is_due:
             found = self.read_command()
+            if self.marked_bytes != 0:
+                if run < self.command - self.marked_bytes:
+                    self.out.put(self.ptr, run, self.command - self.marked_bytes - run)
+                run = self.command
+                self.marked_bytes = 0
             if found == 0:
                 break
             if self.records_keys:
@@ -311,6 +318,7 @@ class StreamTranscoder(BlockWriter):
         elif name == b"FLUSHALL" or name == b"FLUSHDB":
             self.flushes += 1
             self.flush_is_due = self.holds_flushes
+            self.flushed_db = -1 if name == b"FLUSHALL" else self.source_db
             if not self.holds_flushes:
                 self.copy_command()
         elif name == b"SWAPDB":
@@ -335,6 +343,8 @@ class StreamTranscoder(BlockWriter):
             raise self.out_of_step("SELECT without a database number")
         db = int(text)
         self.db = db
+        if not self.takes_marks:
+            self.source_db = db
         if self.is_open and self.block_db != db:
             self.put_command([b"SELECT", b"%d" % db])
             self.block_db = db

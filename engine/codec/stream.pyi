@@ -29,6 +29,8 @@ class StreamTranscoder:
     block_bytes: int
     holds_flushes: bool
     flush_is_due: bool
+    flushed_db: int
+    source_db: int
     recorder: KeyRecorder | None
     def __init__(self, plan: StreamPlan) -> None: ...
     def feed(self, chunk: bytes, received_ms: int, is_late: bool) -> None: ...

@@ -125,7 +125,7 @@ def _start(
 
 
 def _given(values: Mapping[str, Any], *but: str) -> dict[str, Any]:
-    return {name: it for name, it in values.items() if it is not None and name not in but}
+    return {name: it for name, it in values.items() if it not in (None, []) and name not in but}
 
 
 def _print_version(is_asked: bool) -> None:
@@ -159,6 +159,13 @@ def sync(  # noqa: PLR0913, PLR0917 - one parameter an option
     on_unsupported: parameters.OnUnsupported = None,
     field_ttls: parameters.FieldTtls = None,
     on_cross_slot: parameters.OnCrossSlot = None,
+    include_key: parameters.IncludeKey = None,
+    exclude_key: parameters.ExcludeKey = None,
+    databases: parameters.Databases = None,
+    db_map: parameters.DbMap = None,
+    exclude_command: parameters.ExcludeCommand = None,
+    key_prefix_strip: parameters.KeyPrefixStrip = None,
+    key_prefix_add: parameters.KeyPrefixAdd = None,
     resume_mode: parameters.ResumeMode = None,
     bandwidth_limit_mb: parameters.BandwidthLimitMb = None,
     delivery: parameters.Delivery = None,
@@ -216,6 +223,13 @@ def check(  # noqa: PLR0913, PLR0917 - one parameter an option
     method: parameters.Method = None,
     on_conflict: parameters.OnConflict = None,
     field_ttls: parameters.FieldTtls = None,
+    include_key: parameters.IncludeKey = None,
+    exclude_key: parameters.ExcludeKey = None,
+    databases: parameters.Databases = None,
+    db_map: parameters.DbMap = None,
+    exclude_command: parameters.ExcludeCommand = None,
+    key_prefix_strip: parameters.KeyPrefixStrip = None,
+    key_prefix_add: parameters.KeyPrefixAdd = None,
     bandwidth_limit_mb: parameters.BandwidthLimitMb = None,
     spool_dir: parameters.SpoolDir = None,
     spool_disk_gb: parameters.SpoolDiskGb = None,

@@ -62,6 +62,11 @@ SYNC_EPILOG = f"""\
     redis-ferry sync --exit-when-synced --progress json \\
         redis://old.example redis://new.example
 
+  Some keys of one database, into another one under other names:
+    redis-ferry sync --include-key 'shop:*' --exclude-key '*:tmp' \\
+        --databases 0 --db-map 0:3 --key-prefix-add eu: \\
+        redis://old.example redis://new.example
+
   A user, the password from a file, TLS with one's own CA, 50 MB/s at most:
     redis-ferry sync --source-password-file /run/secrets/old \\
         --source-tls-ca ca.pem --bandwidth-limit-mb 50 \\

@@ -31,6 +31,7 @@ from engine.control.option_files import (
     source_file_of,
 )
 from engine.control.progress import draws_bars
+from engine.control.selection_options import SELECTION_ALLOWED, SelectionValues, selection_of
 from engine.control.side_options import ENV_PREFIX, endpoint_of
 from engine.control.state_folder import default_spool_dir, task_folder
 from engine.endpoint import Endpoint
@@ -86,7 +87,7 @@ _Integer = Annotated[int, BeforeValidator(_no_number_in_disguise)]
 _Switch = Annotated[bool, BeforeValidator(_no_truth_in_disguise)]
 
 
-class SyncValues(BaseSettings):
+class SyncValues(SelectionValues):
     """What the user wrote, typed and within its ranges; None or defaults where nothing was.
 
     A field's name is its key in the TOML file, with `REDIS_FERRY_` before it its variable, and with
@@ -185,6 +186,7 @@ _ALLOWED = {
     "log_level": "debug, info, warning or error",
     "log_format": "text or json",
     "metrics_listen": "host:port",
+    **SELECTION_ALLOWED,
 }
 
 
@@ -238,6 +240,7 @@ def read_options(flags: Mapping[str, Any], environment: Mapping[str, str]) -> Sy
         on_unsupported=values.on_unsupported,
         field_ttls=values.field_ttls,
         on_cross_slot=values.on_cross_slot,
+        selection=selection_of(values),
         resume_mode=ResumeMode.MANUAL if is_dump else values.resume_mode,
         delivery=values.delivery,
         cluster=ClusterSettings(

@@ -11,6 +11,7 @@ import typer
 
 from engine.control.choices import OutputFormat
 
+CHOICE = "Keys, databases and commands"
 WHAT, PACE, OUTPUT = "What is migrated", "Speed and memory", "Name, progress and logs"
 SOURCE, TARGET = "Login and TLS: source", "Login and TLS: target"
 
@@ -86,6 +87,55 @@ FieldTtls = Annotated[
         rich_help_panel=WHAT,
         help="What to do with hash fields that expire where the target has no such thing: the hash counts as one it "
         "cannot have, or goes without these TTLs. Default: refuse.",
+    ),
+]
+IncludeKey = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="GLOB",
+        rich_help_panel=CHOICE,
+        help="Take only keys whose name fits, like 'app:*'; several: those that fit one of them.",
+    ),
+]
+ExcludeKey = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="GLOB",
+        rich_help_panel=CHOICE,
+        help="Leave out keys whose name fits, also of those that --include-key takes; repeatable.",
+    ),
+]
+Databases = Annotated[
+    str | None,
+    typer.Option(metavar="0,3", rich_help_panel=CHOICE, help="Take only these databases."),
+]
+DbMap = Annotated[
+    str | None,
+    typer.Option(
+        metavar="0:5,1:2",
+        rich_help_panel=CHOICE,
+        help="Put a database of the source into another one of the target; several into one, as long as no key has "
+        "the same name in two of them. Others keep their number.",
+    ),
+]
+ExcludeCommand = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME",
+        rich_help_panel=CHOICE,
+        help="Leave out this command of the stream of writes, like FLUSHALL; repeatable.",
+    ),
+]
+KeyPrefixAdd = Annotated[
+    str | None,
+    typer.Option(metavar="TEXT", rich_help_panel=CHOICE, help="Put this before every key's name."),
+]
+KeyPrefixStrip = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TEXT",
+        rich_help_panel=CHOICE,
+        help="Take this off the beginning of every key's name; all that --include-key takes must begin with it.",
     ),
 ]
 ResumeMode = Annotated[

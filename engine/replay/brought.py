@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -40,7 +40,7 @@ class Brought:
         ledger: Ledger,
         settings: TaskSettings,
         stats: LineStats,
-        has_key: Callable[[bytes], bool] = lambda _: True,
+        has_key: Callable[[int, bytes], bool] = lambda _db, _key: True,
     ) -> None:
         self._has_key = has_key
         self._ledger = ledger
@@ -50,7 +50,11 @@ class Brought:
     @property
     def recorder(self) -> KeyRecorder | None:
         """What the transcoders note names with."""
-        return self._ledger.recorder
+        recorder = self._ledger.recorder
+        if recorder is not None:
+            # A flush is then about the names noted, and these would be gone with it.
+            recorder.ignores_flushes = self._settings.selection.is_about_data
+        return recorder
 
     @property
     def ledger_id(self) -> str:
@@ -83,11 +87,17 @@ class Brought:
 
         Where no list tells, it may if the source has a key of this name and it was to be replaced.
         """
-        if not self._has_key(key):
+        if not self._has_key(db, key):
             return False  # another line's, which writes to the same target
         if self._ledger.is_trusted:
             return bool(self._ledger.brought(db, [key]))
         return self._settings.on_conflict is ConflictPolicy.REPLACE
+
+    def own(self, db: int, keys: Sequence[bytes]) -> list[bytes]:
+        """Those of keys that may be the line's that the task has put there; where no list tells, all of them."""
+        if self._ledger.is_trusted:
+            return self._ledger.brought(db, keys)
+        return list(keys) if self._settings.on_conflict is ConflictPolicy.REPLACE else []
 
     def is_kept(self, db: int, key: bytes) -> bool:
         """Whether the key's value is the target's own (`skip`)."""

@@ -93,7 +93,7 @@ async def keep_existing(client: Redis, ledger: Ledger) -> ScanCounts:
 async def count_unknown(
     client: Redis,
     ledger: Ledger,
-    has_key: Callable[[bytes], bool],
+    has_key: Callable[[int, bytes], bool],
     names: list[tuple[int, bytes]],
 ) -> int:
     """Count what the target has and the snapshot does not, for a ledger that cannot tell whose it is.
@@ -106,7 +106,7 @@ async def count_unknown(
         names.extend((db, key) for key in keys[: REPORTED_NAMES - len(names)])
 
     def choose(db: int, keys: Sequence[bytes]) -> list[bytes]:
-        return [key for key in ledger.unknown(db, keys) if has_key(key)]
+        return [key for key in ledger.unknown(db, keys) if has_key(db, key)]
 
     return (await scan_keys(client, choose, take)).keys_chosen
 

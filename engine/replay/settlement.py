@@ -81,6 +81,7 @@ class Settlement:
     tells_moments: the source has PEXPIRETIME (7.0). removes_missing: a key that it does not have is to be removed; not
     from the answers of a replica, which calls a key expired that its primary may still renew. target_rdb_version: of the
     payloads sent to the target; values: brings them into a form it knows. replid: names the history that is being replayed, empty where that is not known.
+    source_of: what a key of the target is called at the source, None for one that is not its.
     shard: of a source that is a cluster, or is found by Sentinels; None: it is always at the same address.
     corrected: keys that were given their time. refused: why the source does not tell, empty if it does.
     """
@@ -96,6 +97,7 @@ class Settlement:
         replid: Callable[[], str],
         values: ValueBridge,
         takes_key_metadata: bool,
+        source_of: Callable[[int, bytes], Key | None] = lambda db, name: (db, name),
         shard: SourceShard | None = None,
     ) -> None:
         self._source = source
@@ -108,6 +110,7 @@ class Settlement:
         self._replid = replid
         self._values = values
         self._takes_key_metadata = takes_key_metadata
+        self._source_of = source_of
         self.corrected = 0
         self.refused = ""
 
@@ -118,7 +121,7 @@ class Settlement:
             SourceNotReady: it cannot be asked now.
         """
         probe = (0, b"" if self._shard is None else self._shard.probe_key)
-        await self.ask([probe], [probe])
+        await self._ask([(probe, probe)], [(probe, probe)], removes_missing=False)
         if self.refused:
             log.warning(
                 "expiry.cannot_be_settled",
@@ -131,17 +134,36 @@ class Settlement:
     async def ask(
         self, keys: Sequence[Key], wholes: Sequence[Key], *, removes_missing: bool = True
     ) -> Correction | None:
-        """Ask for at most KEYS_AT_ONCE and WHOLES_AT_ONCE; None if the source refuses to answer.
+        """Ask for at most KEYS_AT_ONCE and WHOLES_AT_ONCE of the target's keys; None if the source refuses to answer.
 
         removes_missing: False leaves a key that the source does not have in any case.
         Raises:
             SourceNotReady: no connection, not now, or an answer from another history; ask again later.
         """
-        removes_missing = removes_missing and self._removes_missing
-        found = await self._of_this_history(keys, wholes)
+        return await self._ask(
+            self._known(keys),
+            self._known(wholes),
+            removes_missing=removes_missing and self._removes_missing,
+        )
+
+    def _known(self, keys: Sequence[Key]) -> list[tuple[Key, Key]]:
+        """Those that are the source's, as the target and as the source has them."""
+        return [(it, found) for it in keys if (found := self._source_of(*it)) is not None]
+
+    async def _ask(
+        self,
+        key_pairs: Sequence[tuple[Key, Key]],
+        whole_pairs: Sequence[tuple[Key, Key]],
+        *,
+        removes_missing: bool,
+    ) -> Correction | None:
+        found = await self._of_this_history(
+            [it for _, it in key_pairs], [it for _, it in whole_pairs]
+        )
         if found is None:
             return None
         offset, now_ms, answers = found
+        keys, wholes = [it for it, _ in key_pairs], [it for it, _ in whole_pairs]
         times = answers[1 : 2 * (len(keys) + len(wholes)) : 2]
         payloads = answers[2 * (len(keys) + len(wholes)) + 1 :: 2]
         commands = []
@@ -163,18 +185,21 @@ class Settlement:
         return Correction(offset, [*commands, encode("SELECT", 0)])
 
     async def fetch(self, keys: Sequence[Key]) -> tuple[int, list[SourceValue]] | None:
-        """The keys as they are at the source, and the offset at which they are so; None if it refuses to answer.
+        """The target's keys as they are at the source, and the offset at which they are so; None if it refuses to answer.
 
         Raises:
             SourceNotReady: as `ask`.
         """
-        found = await self._of_this_history([], keys)
+        pairs = self._known(keys)
+        found = await self._of_this_history([], [it for _, it in pairs])
         if found is None:
             return None
         offset, now_ms, answers = found
-        times, payloads = answers[1 : 2 * len(keys) : 2], answers[2 * len(keys) + 1 :: 2]
-        values = []
-        for key, left, payload in zip(keys, times, payloads, strict=True):
+        times, payloads = answers[1 : 2 * len(pairs) : 2], answers[2 * len(pairs) + 1 :: 2]
+        asked = [it for it, _ in pairs]
+        # Of a name that nobody has brought the source has no key.
+        values = [SourceValue(it, None, False, 0, "") for it in keys if it not in asked]
+        for key, left, payload in zip(asked, times, payloads, strict=True):
             fit = None if payload is None else self._fit(payload)
             values.append(
                 SourceValue(

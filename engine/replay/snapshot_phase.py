@@ -10,7 +10,9 @@ from enum import Enum, auto
 from engine.codec.block import Block
 from engine.codec.command_text import encode
 from engine.codec.key_recorder import KeyRecorder
+from engine.codec.name_owners import NameOwners
 from engine.codec.plan import SnapshotPlan
+from engine.codec.selected_snapshot import SelectedSnapshotTranscoder
 from engine.codec.snapshot import SnapshotTranscoder
 from engine.errors import CorruptRdb, EngineError
 from engine.replay.delivery import Delivery
@@ -48,6 +50,7 @@ class SnapshotPhase:
         recorder: KeyRecorder | None,
         refused_keys: RefusedKeys,
         margin: Margin,
+        owners: NameOwners | None = None,
     ) -> None:
         self._spool = spool
         self._stats = stats
@@ -59,7 +62,10 @@ class SnapshotPhase:
         self._to_send_again: deque[Block] = deque()
         self._current: Block | None = None
         self.target_run_id = target_run_id
-        self.transcoder = SnapshotTranscoder(plan)
+        self._selected = (
+            None if plan.selection.is_everything else SelectedSnapshotTranscoder(plan, owners)
+        )
+        self.transcoder = self._selected or SnapshotTranscoder(plan)
         self.transcoder.recorder = recorder
 
     async def run(self, delivery: Delivery) -> SnapshotEnd:
@@ -140,3 +146,6 @@ class SnapshotPhase:
             self._current = None
         self._refused_keys.add(self.transcoder.refused)
         self._stats.bridged = self.transcoder.bridged
+        if self._selected is not None:
+            self._stats.keys_filtered = self._selected.keys_filtered
+            self._stats.commands_filtered = self._selected.commands_filtered

@@ -14,6 +14,7 @@ from engine.codec.foreign_stream import ForeignStreamTranscoder
 from engine.codec.key_recorder import KeyRecorder
 from engine.codec.plan import StreamPlan
 from engine.codec.stream import StreamTranscoder
+from engine.codec.stream_selector import StreamSelector
 from engine.errors import SourceRefused
 from engine.position import Position
 from engine.replay.margin import LAG_SECONDS, Margin
@@ -29,6 +30,8 @@ from engine.spool.spool import Spool
 PARTIAL_BLOCKS_INFLIGHT = 4
 # How often the checkpoint is written where the blocks do not carry it.
 CHECKPOINT_SECONDS = 1.0
+# So much of the stream may be left out before a checkpoint says so.
+LEFT_OUT_BYTES = 256 * 1024
 
 
 class StreamEnd(Enum):
@@ -44,9 +47,10 @@ class StreamPhase:
     """Replays one stay at the target.
 
     is_done: whether to stop now. is_late: whether what comes from the source now may have waited there.
-    margin: how expiries are put off while the target is behind; None: they are not. flush: does what FLUSHALL and FLUSHDB of the
-    source, at that offset, mean for the target; None: the commands are passed on. resolving: brings the values of keys in
-    doubt, where there can be some.
+    margin: how expiries are put off while the target is behind; None: they are not. flush: does what FLUSHALL (-1) and
+    FLUSHDB of a database of the source, at that offset, mean for the target; None: the commands are passed on. selector:
+    of a task that does not take everything along as it is. resolving: brings the values of keys in doubt, where there
+    can be some.
     """
 
     def __init__(  # noqa: PLR0913 - keyword-only facts
@@ -61,8 +65,9 @@ class StreamPhase:
         settling: Callable[[StreamTranscoder], Settling],
         recorder: KeyRecorder | None,
         refused_keys: RefusedKeys,
-        flush: Callable[[int], Awaitable[None]] | None = None,
+        flush: Callable[[int, int], Awaitable[None]] | None = None,
         resolving: Callable[[StreamTranscoder, Settling], Resolving | None] = lambda *_: None,
+        selector: StreamSelector | None = None,
     ) -> None:
         self._spool = spool
         self._session = session
@@ -72,6 +77,8 @@ class StreamPhase:
         self._is_done = is_done
         self._is_late = is_late
         self._margin = margin
+        self._selector = selector
+        self._checkpoint_offset = plan.offset  # of the newest one, however it was written
         self._foreign = None if plan.support is None else ForeignStreamTranscoder(plan)
         self.transcoder = self._foreign or StreamTranscoder(plan)
         self._support = plan.support
@@ -137,6 +144,7 @@ class StreamPhase:
                 continue
             if await self._settle():
                 continue
+            await self._stop_at_refusal()
             if await self._take_chunk() or await self._flush_partial():
                 continue
             self._note_offset()
@@ -170,10 +178,43 @@ class StreamPhase:
                 transcoder.margin_ms = 0
                 self._is_exact = True
                 self._settling.note_exact()
-        transcoder.feed(chunk.data, chunk.received_ms, chunk.is_late)
+        data = chunk.data if self._selector is None else self._selector.select(chunk.data)
+        transcoder.feed(data, chunk.received_ms, chunk.is_late)
         await self._send_full_blocks(chunk.received_seconds)
         self._note_foreign()
+        if self._selector is not None:
+            self._refused_keys.add(self._selector.refused)
+            await self._note_left_out()
         return True
+
+    @property
+    def left_out(self) -> int:
+        """Commands that the task is not to take along, in this stay."""
+        return 0 if self._selector is None else self._selector.left_out
+
+    async def _note_left_out(self) -> None:
+        """What is left out moves the checkpoint as well, or a crash would have it all read again."""
+        transcoder = self.transcoder
+        begun = max(self._checkpoint_offset, transcoder.block_offset)
+        if transcoder.offset - begun < LEFT_OUT_BYTES or not self.is_at_boundary:
+            return
+        if transcoder.has_open_block:
+            await self._send_open_block()
+        elif self._session.is_exactly_once:
+            await self._send(transcoder.checkpoint_block(), time.monotonic())
+        else:
+            await self._send_own(self._plain_checkpoint(transcoder.offset, transcoder.source_db))
+        self._checkpoint_offset = transcoder.offset
+        self._note_offset()
+
+    async def _stop_at_refusal(self) -> None:
+        """What came before a command that cannot be divided is on the target; then the error it is."""
+        if self._selector is None or self._selector.failure is None:
+            return
+        if self.is_at_boundary:
+            await self._send_open_block()
+        await self._delivery.drain()
+        raise self._selector.failure
 
     def _note_foreign(self) -> None:
         if self._foreign is not None and self._support is not None:
@@ -193,7 +234,7 @@ class StreamPhase:
             )
         await self._send_open_block()
         await self._delivery.drain()
-        await self._flush(self.transcoder.offset)
+        await self._flush(self.transcoder.offset, self.transcoder.flushed_db)
         await self._delivery.drain()
         self.transcoder.flush_is_due = False
         await self._send_full_blocks(time.monotonic())
@@ -298,7 +339,7 @@ class StreamPhase:
         if not self._session.is_exactly_once:
             fields = self._session.stream_fields(
                 Position(self.replid, transcoder.offset),
-                transcoder.db,
+                transcoder.source_db,
                 margin_since_ms=transcoder.margin_since_ms,
             )
             await self._send_own(self._session.last_checkpoint_block(fields))
@@ -384,4 +425,4 @@ class StreamPhase:
     def _note_offset(self) -> None:
         """Offsets also move by PING and GETACK."""
         if not self.transcoder.has_open_block and self.is_at_boundary:
-            self._delivery.note_offset(self.transcoder.offset, self.transcoder.db)
+            self._delivery.note_offset(self.transcoder.offset, self.transcoder.source_db)

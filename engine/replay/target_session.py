@@ -37,7 +37,7 @@ class TargetSession:
     moves the token (checkpoint.py); the stream's transcoder counts on from it. ledger_id: goes into the checkpoint.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - keyword-only facts
         self,
         *,
         key: bytes,
@@ -48,6 +48,7 @@ class TargetSession:
         ledger_id: str,
         endpoint: Endpoint,
         settings: TargetSettings,
+        selection: str = "",
     ) -> None:
         self._endpoint = endpoint
         self._settings = settings
@@ -63,6 +64,7 @@ class TargetSession:
         self.source_shard = ""  # goes into a checkpoint that begins anew
         self.is_cluster = False
         self.in_doubt: KeysInDoubt | None = None
+        self._selection = selection
 
     @classmethod
     async def open(  # noqa: PLR0913 - keyword-only; the line has them at hand
@@ -113,11 +115,14 @@ class TargetSession:
             ledger_id=ledger_id,
             endpoint=settings.target,
             settings=settings.target_link,
+            selection=settings.selection.text,
         )
 
     def snapshot_fields(self, replid: str) -> dict[str, str]:
         """The checkpoint of a snapshot that is not applied in whole."""
-        fields = snapshot_fields(replid, self.epoch, ledger=self.ledger_id)
+        fields = snapshot_fields(
+            replid, self.epoch, ledger=self.ledger_id, selection=self._selection
+        )
         return fields | ({"source_shard": self.source_shard} if self.source_shard else {})
 
     def stream_fields(self, position: Position, db: int, *, margin_since_ms: int) -> dict[str, str]:

@@ -29,7 +29,11 @@ class TargetSide:
         self._prefix = f"redis-ferry:{settings.task_id}:{line}:"
         self._place = place_of(settings.target, role="target")
         self._claim = LineClaim(
-            settings.target, settings.target_link, self._key, connection_prefix=self._prefix
+            settings.target,
+            settings.target_link,
+            self._key,
+            connection_prefix=self._prefix,
+            selection=settings.selection.text,
         )
         self._cluster: ClusterClaim | None = None
 

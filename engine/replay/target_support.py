@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from engine.codec.bridge import ValueBridge
 from engine.codec.command_support import CommandSupport
-from engine.settings import FieldTtlPolicy, TaskSettings
+from engine.codec.plan import SnapshotPlan
+from engine.settings import FieldTtlPolicy, TaskSettings, UnsupportedPolicy
 from engine.target.capabilities import Capabilities
 
 CONDITIONS_SINCE = {"redis": (8, 4, 0), "valkey": (8, 1, 0)}  # SET … IFEQ
@@ -16,6 +17,26 @@ def value_bridge(capabilities: Capabilities, settings: TaskSettings) -> ValueBri
         capabilities.redis_types,
         capabilities.valkey_types,
         settings.field_ttls is FieldTtlPolicy.DROP,
+    )
+
+
+def snapshot_plan(
+    capabilities: Capabilities, settings: TaskSettings, *, margin_ms: int
+) -> SnapshotPlan:
+    """How the records of a snapshot become commands."""
+    return SnapshotPlan(
+        target_rdb_version=capabilities.rdb_version,
+        redis_types=capabilities.redis_types,
+        valkey_types=capabilities.valkey_types,
+        on_conflict=settings.on_conflict,
+        strings_as_set=capabilities.absolute_set,
+        functions=capabilities.functions,
+        key_metadata=capabilities.key_metadata,
+        margin_ms=margin_ms,
+        block_bytes=settings.target_link.block_bytes,
+        drops_field_ttls=settings.field_ttls is FieldTtlPolicy.DROP,
+        skips_refused=settings.on_unsupported is UnsupportedPolicy.SKIP,
+        selection=settings.selection,
     )
 
 

@@ -95,8 +95,9 @@ class Line:
         )
         directory = settings.spool.directory
         ledger = Ledger.open(None if directory is None else directory / f"ledger-{plan.name}")
-        self._brought = Brought(ledger, settings, stats, plan.has_key)
-        self._phases = Phases(settings, plan, self._spool, self._intake, stats, self._brought)
+        keys = plan.keys(settings.selection)
+        self._brought = Brought(ledger, settings, stats, keys.has)
+        self._phases = Phases(settings, plan, self._spool, self._intake, stats, self._brought, keys)
         self._troubles = Troubles()
         self._state = TaskState.CONNECTING
         self._session: TargetSession | None = None

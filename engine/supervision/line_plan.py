@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from engine.cluster.places import Place
 from engine.codec.slots import key_slot, slot_tags
+from engine.replay.selected_keys import SelectedKeys
 from engine.replay.settlement import SourceShard
+from engine.selection import Selection
 
 ONLY_LINE = "0"  # the name of the line of a source that is no cluster
 
@@ -29,6 +31,10 @@ class LinePlan:
     def has_key(self, key: bytes) -> bool:
         """Whether the line's source may hold the key."""
         return self.slots is None or key_slot(key) in self.slots
+
+    def keys(self, selection: Selection) -> SelectedKeys:
+        """What of the line's keys the task takes along."""
+        return SelectedKeys(selection, has_name=self.has_key, is_shard=self.slots is not None)
 
     def source_shard(self) -> SourceShard:
         """What whoever asks the source about keys has to know."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import structlog
 
 from engine.checkpoint.checkpoint import Checkpoint
-from engine.codec.plan import SnapshotPlan, StreamPlan
+from engine.codec.plan import StreamPlan
 from engine.codec.stream import StreamTranscoder
 from engine.errors import SpoolDamaged
 from engine.position import Position
@@ -19,16 +19,16 @@ from engine.replay.owed import OwedExpiries, OwedFile
 from engine.replay.own_margin import OwnMargin, refuse_filled
 from engine.replay.refused_keys import RefusedKeys
 from engine.replay.resolving import Resolving
+from engine.replay.selected_keys import SelectedKeys
 from engine.replay.settlement import Settlement
 from engine.replay.settling import Settling
 from engine.replay.shards import MarginedKeysOfAll
 from engine.replay.snapshot_phase import SnapshotEnd, SnapshotPhase
 from engine.replay.stream_phase import StreamEnd, StreamPhase
 from engine.replay.target_session import TargetSession
-from engine.replay.target_support import command_support, value_bridge
+from engine.replay.target_support import command_support, snapshot_plan, value_bridge
 from engine.settings import (
     ConflictPolicy,
-    FieldTtlPolicy,
     Method,
     SourceKind,
     TaskSettings,
@@ -62,7 +62,9 @@ class Phases:
         intake: Intake,
         stats: LineStats,
         brought: Brought,
+        keys: SelectedKeys,
     ) -> None:
+        self._keys = keys
         self._brought = brought
         self._settings = settings
         self._plan = plan
@@ -76,6 +78,7 @@ class Phases:
         self._position = Position("", 0)
         self._db = 0
         self._stream: StreamPhase | None = None
+        self._filtered_before = 0
         self._refused_keys = RefusedKeys(settings.spool.directory, stats)
         self._owed_file = OwedFile(settings.spool.directory, plan.name)
         self._owed = self._owed_file.load()
@@ -166,6 +169,7 @@ class Phases:
         """Bring the counters of the phase into the line's."""
         if self._stream is not None:
             self._stats.flushes = self._stream.transcoder.flushes
+            self._stats.commands_filtered = self._filtered_before + self._stream.left_out
 
     # ---- the run
 
@@ -205,6 +209,7 @@ class Phases:
             target_rdb_version=session.capabilities.rdb_version,
             values=value_bridge(session.capabilities, self._settings),
             takes_key_metadata=session.capabilities.key_metadata,
+            source_of=self._keys.source_of,
             shard=self._plan.source_shard(),
         )
 
@@ -248,7 +253,11 @@ class Phases:
             self._snapshot_began_ms = int(time.time() * 1000) + self._intake.facts.clock_offset_ms
             self._snapshot = SnapshotPhase(
                 self._spool,
-                self._snapshot_plan(session, self._margin.ms if has_margin else 0),
+                snapshot_plan(
+                    session.capabilities,
+                    self._settings,
+                    margin_ms=self._margin.ms if has_margin else 0,
+                ),
                 stats,
                 generation=generation,
                 target_run_id=session.capabilities.run_id,
@@ -256,6 +265,7 @@ class Phases:
                 recorder=self._brought.recorder,
                 refused_keys=self._refused_keys,
                 margin=self._margin,
+                owners=self._keys.owners,
             )
         phase = self._snapshot
         end = await phase.run(session.delivery)
@@ -282,22 +292,6 @@ class Phases:
         self._snapshot = self._snapshot_position = None
         return end
 
-    def _snapshot_plan(self, session: TargetSession, margin_ms: int) -> SnapshotPlan:
-        capabilities = session.capabilities
-        return SnapshotPlan(
-            target_rdb_version=capabilities.rdb_version,
-            redis_types=capabilities.redis_types,
-            valkey_types=capabilities.valkey_types,
-            on_conflict=self._settings.on_conflict,
-            strings_as_set=capabilities.absolute_set,
-            functions=capabilities.functions,
-            key_metadata=capabilities.key_metadata,
-            margin_ms=margin_ms,
-            block_bytes=self._settings.target_link.block_bytes,
-            drops_field_ttls=self._settings.field_ttls is FieldTtlPolicy.DROP,
-            skips_refused=self._settings.on_unsupported is UnsupportedPolicy.SKIP,
-        )
-
     async def _follow_stream(
         self, session: TargetSession, enter: Callable[[TaskState], None]
     ) -> StreamEnd:
@@ -314,6 +308,7 @@ class Phases:
         has_margin = await self._check_settlement(session)
         if self._snapshot_position is not None:
             return StreamEnd.REPLACED  # while we waited
+        self._filtered_before = self._stats.commands_filtered
         stream = self._stream = StreamPhase(
             self._spool,
             session,
@@ -324,13 +319,19 @@ class Phases:
             settling=lambda transcoder: self._settling(session, transcoder),
             recorder=self._brought.recorder,
             refused_keys=self._refused_keys,
-            flush=flush_of(session, self._plan.slots, self._plan.has_key),
+            flush=flush_of(session, self._plan.slots, self._keys, self._brought),
             resolving=lambda transcoder, settling: self._resolving(session, transcoder, settling),
+            selector=self._keys.selector(
+                self._position.offset,
+                self._db,
+                skips_refused=self._settings.on_unsupported is UnsupportedPolicy.SKIP,
+            ),
         )
         try:
             end = await stream.run()
         finally:
             self._margin_since_ms = stream.transcoder.margin_since_ms
+            self.observe()
             log_stream_end(session, stream, self._stats)
         return end
 
@@ -341,6 +342,7 @@ class Phases:
             replid=self._position.replid,
             offset=self._position.offset,
             db=self._db,
+            takes_marks=not self._settings.selection.is_everything,
             epoch=session.epoch,
             serial=session.serial,
             ledger=session.ledger_id,

@@ -54,6 +54,8 @@ class TaskStatus:
     checkpoint_skipped_bytes: int = 0  # held in the spool and already on the target
     refused: int = 0  # keys and commands that the target cannot have in any form, left out
     bridged: int = 0  # keys and commands written in another form than the source's
+    keys_filtered: int = 0  # of the snapshot, which the task is not to take along
+    commands_filtered: int = 0  # of the stream, likewise
     leftovers_removed: int = 0  # keys removed from the target because the source no longer had them
     keys_fetched_again: int = 0  # as a whole, because they may have expired on the target too early
     expiries_owed: bool = (

@@ -124,6 +124,8 @@ class Task:
             checkpoint_skipped_bytes=stats.checkpoint_skipped_bytes,
             refused=stats.refused,
             bridged=stats.bridged,
+            keys_filtered=stats.keys_filtered,
+            commands_filtered=stats.commands_filtered,
             leftovers_removed=stats.leftovers_removed,
             keys_fetched_again=stats.keys_fetched_again,
             expiries_owed=lines.is_owing,

@@ -91,8 +91,8 @@ def rates(stats: Iterable[LineStats]) -> tuple[float, float]:
 
 
 _SUMMED = (
-    "source_offset", "read_offset", "applied_offset", "keys_applied", "keys_skipped", "keys_expected",
-    "commands_applied", "bytes_applied", "snapshot_bytes_read", "snapshot_bytes_total", "full_resyncs",
+    "source_offset", "read_offset", "applied_offset", "keys_applied", "keys_skipped", "keys_expected", "keys_filtered",
+    "commands_applied", "commands_filtered", "bytes_applied", "snapshot_bytes_read", "snapshot_bytes_total", "full_resyncs",
     "partial_resyncs", "reconnects", "errors", "flushes", "source_reconnects", "target_reconnects",
     "spool_disk_bytes", "spool_spilled_bytes", "spool_recovered_bytes", "checkpoint_skipped_bytes",
     "leftovers_removed", "keys_fetched_again", "refused", "bridged", "cross_slot_split", "cross_slot_resolved",

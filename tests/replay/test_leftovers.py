@@ -183,7 +183,7 @@ async def test_a_ledger_that_is_not_trusted_only_counts_and_names(
     assert (await remove_leftovers(target.client, ledger, target.delete)).keys_chosen == 0
     assert (await remove_brought(target.client, ledger, target.delete)).keys_chosen == 0
     names: list[tuple[int, bytes]] = []
-    assert await count_unknown(target.client, ledger, lambda _: True, names) == len(others) + 1
+    assert await count_unknown(target.client, ledger, lambda *_: True, names) == len(others) + 1
     write_report(directory / REPORT_NAME, names)
 
     lines = (directory / REPORT_NAME).read_text().splitlines()
@@ -207,7 +207,7 @@ async def test_a_target_without_unknown_keys_leaves_no_report(
     note(ledger, 0, [b"a"])
 
     names: list[tuple[int, bytes]] = []
-    assert await count_unknown(target.client, ledger, lambda _: True, names) == 0
+    assert await count_unknown(target.client, ledger, lambda *_: True, names) == 0
     write_report(report, names)
 
     assert not report.exists()

@@ -1,0 +1,16 @@
+from typing import Protocol
+
+from engine.codec.key_set import KeySet
+
+class NameKeeper(Protocol):
+    """Who keeps the sets."""
+
+    def sets_for(self, db: int) -> tuple[KeySet, list[tuple[int, KeySet]]]:
+        """The names of `db`, and those of the databases that go where it goes."""
+
+class NameOwners:
+    def __init__(self, keeper: NameKeeper, seed: int) -> None: ...
+    def select(self, db: int) -> None: ...
+    def claim_name(self, db: int, name: bytes) -> int: ...
+    def owner_of(self, db: int, name: bytes) -> int | None: ...
+    def start_again(self) -> None: ...
