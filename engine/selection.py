@@ -122,6 +122,28 @@ class Selection:
         return f"{whole[: SHOWN_CHARACTERS - 50]}… (sha256 {digest})"
 
 
+_SPECIAL = frozenset(b"*?[\\")
+
+
+def literal_of(glob: bytes) -> tuple[bytes, bool] | None:
+    """(the name or its beginning that a glob means, whether anything may follow); None where it says more."""
+    text = bytearray()
+    at = 0
+    while at < len(glob):
+        letter = glob[at]
+        if letter == 42 and not glob[at:].strip(b"*"):
+            # Several stars at the end are as one, but for the empty name, which only a lone one fits.
+            return (bytes(text), True) if text or len(glob) == 1 else None
+        if letter == 92 and at + 1 < len(glob):
+            at += 1
+            letter = glob[at]
+        elif letter in _SPECIAL and letter != 92:
+            return None
+        text.append(letter)
+        at += 1
+    return bytes(text), False
+
+
 def _shown(text: bytes) -> str:
     return text.decode("utf-8", "backslashreplace")
 

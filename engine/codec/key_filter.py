@@ -10,26 +10,7 @@ except ModuleNotFoundError:
 if cython.compiled:
     from cython.cimports.libc.string import memcmp
 
-SPECIAL = frozenset(b"*?[\\")
-
-
-def literal_of(glob):
-    """(the name or its beginning that a glob means, whether anything may follow); None where it says more."""
-    text = bytearray()
-    at = 0
-    while at < len(glob):
-        letter = glob[at]
-        if letter == 42 and not glob[at:].strip(b"*"):
-            # Several stars at the end are as one, but for the empty name, which only a lone one fits.
-            return (bytes(text), True) if text or len(glob) == 1 else None
-        if letter == 92 and at + 1 < len(glob):
-            at += 1
-            letter = glob[at]
-        elif letter in SPECIAL and letter != 92:
-            return None
-        text.append(letter)
-        at += 1
-    return bytes(text), False
+from engine.selection import literal_of
 
 
 def signed(byte):

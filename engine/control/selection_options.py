@@ -9,9 +9,8 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 from pydantic_settings import BaseSettings, NoDecode
 
-from engine.codec.key_filter import literal_of
 from engine.errors import ConfigError
-from engine.selection import Selection
+from engine.selection import Selection, literal_of
 
 _OWN_PREFIX = b"redis-ferry:"
 _DB = r"\d{1,9}"

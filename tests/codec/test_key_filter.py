@@ -7,7 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis import Redis
 
-from engine.codec.key_filter import KeyFilter, literal_of
+from engine.codec.key_filter import KeyFilter
+from engine.selection import literal_of
 from tests.codec.interpreted_form import interpreted_imports
 from tests.fix_servers import SERVER_NAMES, StartServer
 
