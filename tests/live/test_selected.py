@@ -128,7 +128,7 @@ def test_a_snapshot_of_a_selection_counts_what_it_leaves_out(
             status = worker.status
         with source.client() as client:
             before = sum(it["keys"] for it in client.info("keyspace").values())
-        assert is_equal(source, target) or differences(source, target)
+        holds(lambda: is_equal(source, target), "equal")
         assert status["keys_filtered"] > 0
         assert status["keys_applied"] + status["keys_filtered"] >= before
 
