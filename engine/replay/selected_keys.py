@@ -8,7 +8,7 @@ from engine.codec.key_filter import KeyFilter
 from engine.codec.name_owners import NameOwners
 from engine.codec.stream_selector import StreamSelector
 from engine.replay.owed import Key
-from engine.selection import Selection
+from engine.settings import TaskSettings, UnsupportedPolicy
 
 
 class SelectedKeys:
@@ -19,23 +19,24 @@ class SelectedKeys:
 
     def __init__(
         self,
-        selection: Selection,
+        settings: TaskSettings,
         *,
         has_name: Callable[[bytes], bool] = lambda _: True,
         is_shard: bool = False,
         owners: NameOwners | None = None,
     ) -> None:
-        self.selection = selection
+        self.selection = selection = settings.selection
+        self._skips_refused = settings.on_unsupported is UnsupportedPolicy.SKIP
         self._has_name = has_name
         self._is_shard = is_shard
         self.owners = owners
         self._filter = KeyFilter(selection.include_keys, selection.exclude_keys)
 
-    def selector(self, offset: int, db: int, *, skips_refused: bool) -> StreamSelector | None:
+    def selector(self, offset: int, db: int) -> StreamSelector | None:
         """What the stream goes through from an offset on, where the source has selected `db`; None: it goes as it is."""
         if self.selection.is_everything:
             return None
-        return StreamSelector(self.selection, offset, db, skips_refused, self.owners)
+        return StreamSelector(self.selection, offset, db, self._skips_refused, self.owners)
 
     def source_of(self, db: int, name: bytes) -> Key | None:
         """The source's key that is this one at the target; None: there is no such, or nobody knows which."""

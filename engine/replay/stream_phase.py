@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from enum import Enum, auto
 
@@ -17,6 +16,7 @@ from engine.codec.stream import StreamTranscoder
 from engine.codec.stream_selector import StreamSelector
 from engine.errors import SourceRefused
 from engine.position import Position
+from engine.replay.left_out import LeftOut
 from engine.replay.margin import LAG_SECONDS, Margin
 from engine.replay.owed import Key
 from engine.replay.refused_keys import RefusedKeys
@@ -30,8 +30,6 @@ from engine.spool.spool import Spool
 PARTIAL_BLOCKS_INFLIGHT = 4
 # How often the checkpoint is written where the blocks do not carry it.
 CHECKPOINT_SECONDS = 1.0
-# So much of the stream may be left out before a checkpoint says so.
-LEFT_OUT_BYTES = 256 * 1024
 
 
 class StreamEnd(Enum):
@@ -77,14 +75,9 @@ class StreamPhase:
         self._is_done = is_done
         self._is_late = is_late
         self._margin = margin
-        self._selector = selector
-        self._checkpoint_offset = plan.offset  # of the newest one, however it was written
-        self._foreign = None if plan.support is None else ForeignStreamTranscoder(plan)
-        self.transcoder = self._foreign or StreamTranscoder(plan)
-        self._support = plan.support
-        self._bridged_before = refused_keys.bridged
-        self._left_out_before = refused_keys.left_out
-        self._refused_keys = refused_keys
+        make = StreamTranscoder if plan.support is None else ForeignStreamTranscoder
+        self.transcoder = make(plan)
+        self._left_out = LeftOut(plan, self.transcoder, selector, refused_keys)
         self.transcoder.recorder = recorder
         self._flush = flush
         self.transcoder.holds_flushes = flush is not None
@@ -121,7 +114,7 @@ class StreamPhase:
             end = await self._run()
             if self.is_at_boundary and end is StreamEnd.STOPPED:
                 await self._send_open_block()
-                await self._write_last_checkpoint()
+                await self._write_checkpoint(is_last=True)
                 self._note_offset()
             await self._delivery.drain()
         finally:
@@ -178,50 +171,27 @@ class StreamPhase:
                 transcoder.margin_ms = 0
                 self._is_exact = True
                 self._settling.note_exact()
-        data = chunk.data if self._selector is None else self._selector.select(chunk.data)
-        transcoder.feed(data, chunk.received_ms, chunk.is_late)
+        transcoder.feed(self._left_out.selected(chunk.data), chunk.received_ms, chunk.is_late)
         await self._send_full_blocks(chunk.received_seconds)
-        self._note_foreign()
-        if self._selector is not None:
-            self._refused_keys.add(self._selector.refused)
-            await self._note_left_out()
+        self._left_out.note()
+        if self._left_out.wants_checkpoint():
+            await self._send_open_block()
+            await self._write_checkpoint(is_last=False)
+            self._note_offset()
         return True
 
     @property
     def left_out(self) -> int:
         """Commands that the task is not to take along, in this stay."""
-        return 0 if self._selector is None else self._selector.left_out
-
-    async def _note_left_out(self) -> None:
-        """What is left out moves the checkpoint as well, or a crash would have it all read again."""
-        transcoder = self.transcoder
-        begun = max(self._checkpoint_offset, transcoder.block_offset)
-        if transcoder.offset - begun < LEFT_OUT_BYTES or not self.is_at_boundary:
-            return
-        if transcoder.has_open_block:
-            await self._send_open_block()
-        elif self._session.is_exactly_once:
-            await self._send(transcoder.checkpoint_block(), time.monotonic())
-        else:
-            await self._send_own(self._plain_checkpoint(transcoder.offset, transcoder.source_db))
-        self._checkpoint_offset = transcoder.offset
-        self._note_offset()
+        return self._left_out.commands
 
     async def _stop_at_refusal(self) -> None:
         """What came before a command that cannot be divided is on the target; then the error it is."""
-        if self._selector is None or self._selector.failure is None:
-            return
-        if self.is_at_boundary:
-            await self._send_open_block()
-        await self._delivery.drain()
-        raise self._selector.failure
-
-    def _note_foreign(self) -> None:
-        if self._foreign is not None and self._support is not None:
-            left_out = Counter(self._support.fell_away)
-            self._refused_keys.note_left_out(self._left_out_before + left_out)
-            self._refused_keys.note_bridged(self._bridged_before + self._foreign.bridged)
-            self._refused_keys.add(self._foreign.refused, are_commands=True)
+        if self._left_out.failure is not None:
+            if self.is_at_boundary:
+                await self._send_open_block()
+            await self._delivery.drain()
+            raise self._left_out.failure
 
     async def _do_flush(self) -> None:
         """What came before it is on the target, nothing behind it is; done again if it is cut short."""
@@ -307,11 +277,12 @@ class StreamPhase:
         self.transcoder.serial = self._session.serial
         await self._delivery.send(block, time.monotonic())
 
-    def _plain_checkpoint(self, offset: int, db: int) -> Block:
-        position = Position(self.replid, offset)
+    def _plain_checkpoint(self, offset: int, db: int, *, is_last: bool = False) -> Block:
+        session, position = self._session, Position(self.replid, offset)
         margin_since_ms = self.transcoder.margin_since_ms
-        return self._session.checkpoint_block(
-            self._session.stream_fields(position, db, margin_since_ms=margin_since_ms)
+        fields = session.stream_fields(position, db, margin_since_ms=margin_since_ms)
+        return (
+            session.last_checkpoint_block(fields) if is_last else session.checkpoint_block(fields)
         )
 
     async def _send_full_blocks(self, received_seconds: float) -> None:
@@ -333,16 +304,13 @@ class StreamPhase:
             await self._send_open_block()
         return True
 
-    async def _write_last_checkpoint(self) -> None:
-        """Offsets also move by PING and GETACK: so that a stop loses none of them."""
+    async def _write_checkpoint(self, *, is_last: bool) -> None:
+        """Offsets also move by PING, GETACK and what is left out: so that a stop loses none of them."""
         transcoder = self.transcoder
         if not self._session.is_exactly_once:
-            fields = self._session.stream_fields(
-                Position(self.replid, transcoder.offset),
-                transcoder.source_db,
-                margin_since_ms=transcoder.margin_since_ms,
+            await self._send_own(
+                self._plain_checkpoint(transcoder.offset, transcoder.source_db, is_last=is_last)
             )
-            await self._send_own(self._session.last_checkpoint_block(fields))
         elif transcoder.offset != transcoder.block_offset:
             await self._send(transcoder.checkpoint_block(), time.monotonic())
 

@@ -95,7 +95,7 @@ class Line:
         )
         directory = settings.spool.directory
         ledger = Ledger.open(None if directory is None else directory / f"ledger-{plan.name}")
-        keys = plan.keys(settings.selection)
+        keys = plan.keys(settings)
         self._brought = Brought(ledger, settings, stats, keys.has)
         self._phases = Phases(settings, plan, self._spool, self._intake, stats, self._brought, keys)
         self._troubles = Troubles()

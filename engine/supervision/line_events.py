@@ -67,4 +67,4 @@ def log_stream_end(session: TargetSession, stream: StreamPhase, stats: LineStats
             means="their values have not come from the source yet: the next run fetches them",
         )
     applied = Position(stream.replid, stats.applied_offset)
-    log.info("stream.stopped", position=str(applied), db=stream.transcoder.db)
+    log.info("stream.stopped", position=str(applied), db=stream.transcoder.source_db)

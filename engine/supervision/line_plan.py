@@ -9,7 +9,7 @@ from engine.cluster.places import Place
 from engine.codec.slots import key_slot, slot_tags
 from engine.replay.selected_keys import SelectedKeys
 from engine.replay.settlement import SourceShard
-from engine.selection import Selection
+from engine.settings import TaskSettings
 
 ONLY_LINE = "0"  # the name of the line of a source that is no cluster
 
@@ -32,9 +32,9 @@ class LinePlan:
         """Whether the line's source may hold the key."""
         return self.slots is None or key_slot(key) in self.slots
 
-    def keys(self, selection: Selection) -> SelectedKeys:
+    def keys(self, settings: TaskSettings) -> SelectedKeys:
         """What of the line's keys the task takes along."""
-        return SelectedKeys(selection, has_name=self.has_key, is_shard=self.slots is not None)
+        return SelectedKeys(settings, has_name=self.has_key, is_shard=self.slots is not None)
 
     def source_shard(self) -> SourceShard:
         """What whoever asks the source about keys has to know."""

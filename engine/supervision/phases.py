@@ -321,11 +321,7 @@ class Phases:
             refused_keys=self._refused_keys,
             flush=flush_of(session, self._plan.slots, self._keys, self._brought),
             resolving=lambda transcoder, settling: self._resolving(session, transcoder, settling),
-            selector=self._keys.selector(
-                self._position.offset,
-                self._db,
-                skips_refused=self._settings.on_unsupported is UnsupportedPolicy.SKIP,
-            ),
+            selector=self._keys.selector(self._position.offset, self._db),
         )
         try:
             end = await stream.run()
