@@ -126,7 +126,7 @@ def write_json(
     try:
         made = draw(path)
     except ModuleNotFoundError:
-        say("no plot: pip install 'redis-ferry[bench]'")
+        say("no plot: pip install -e '.[bench]'")
     else:
         if made is not None:
             say(f"drawn: {made.name}")

@@ -12,6 +12,7 @@ import typer
 
 from engine import errors
 from engine.control import exit_status
+from engine.control.api.errors import TABLE
 from engine.control.cli import app
 
 ROOT = Path(__file__).parent.parent
@@ -134,3 +135,13 @@ def test_every_error_code_is_explained() -> None:
 
     assert len(classes) > 10
     assert set(re.findall(r"`(\w+)`", rows)) == classes
+
+
+def test_every_code_of_the_api_is_explained() -> None:
+    table = OPERATIONS.read_text().split("**Its error codes.**", 1)[1].split("\n\n", 2)[1]
+    rows = [it.split("|")[1:3] for it in table.splitlines()[2:]]
+    explained = {code: http for codes, http in rows for code in codes.strip().split(", ")}
+
+    assert set(explained) == set(TABLE)
+    for code, (status, _) in TABLE.items():
+        assert str(status) in explained[code], code

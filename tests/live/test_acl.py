@@ -13,14 +13,19 @@ import redis
 
 from engine.control.exit_status import REFUSED, exit_status
 from engine.demo.servers import RunningServer
-from engine.endpoint import Endpoint
+from engine.endpoint import Endpoint, parse_endpoint
 from engine.errors import EngineError
+from engine.settings import SpoolSettings
 from tests.corpus_files import RecordedStream
-from tests.fix_servers import StartServer
+from tests.fix_servers import BINARIES, StartServer
+from tests.live.cluster_load import ClusterLoad
+from tests.live.cluster_sides import differences as cluster_differences
 from tests.live.recorded_state import described, differences, read_state
 from tests.live.running_task import make_settings, migrate, running
 from tests.live.sides import compared, filled, has_functions, offset_of
+from tests.live.test_cluster_source import catches_up
 from tests.live.workload import writing
+from tests.servers.cluster import RunningCluster, even_ranges
 from tests.servers.scripted_source import ScriptedSource
 
 pytestmark = pytest.mark.live
@@ -118,6 +123,33 @@ async def test_the_documented_permissions_are_enough(
     assert denied(source) == []
     assert denied(target) == []
     assert run.task.status().errors == 0
+
+
+async def test_the_documented_permissions_are_enough_for_clusters(tmp_path: Path) -> None:
+    binary = BINARIES["redis-8.2"] if "redis-8.2" in BINARIES else pytest.skip("no redis-8.2")
+    with (
+        RunningCluster(binary, replicas=0, config=NO_DELAY) as source,
+        RunningCluster(binary, replicas=0, layout=even_ranges(2)) as target,
+    ):
+        endpoints: dict[str, Endpoint] = {}
+        for side, cluster in {"source": source, "target": target}.items():
+            more = documented(f"{side} cluster")
+            assert more
+            for node in cluster.nodes:
+                permit(node.server, documented(side) + more)
+            url = parse_endpoint(cluster.url, role=side)  # type: ignore[arg-type]
+            endpoints[side] = replace(url, username="ferry", password="password")
+        spool = SpoolSettings(directory=tmp_path / "t1")
+        with ClusterLoad(source) as load:
+            load.has_written(2000)
+            async with running(make_settings(**endpoints, spool=spool)) as run:
+                await run.reaches(lambda: run.task.status().phase == "stream", "the stream phase")
+                await asyncio.to_thread(load.has_written, 1000)
+                await asyncio.to_thread(load.stop)
+                await catches_up(run, source)
+                assert await asyncio.to_thread(cluster_differences, source, target) == []
+        for cluster in (source, target):
+            assert [denied(node.server) for node in cluster.nodes] == [[]] * len(cluster.nodes)
 
 
 async def test_late_relative_times_are_corrected_with_the_documented_permissions(
