@@ -150,6 +150,7 @@ def sync_with_ferry(source: HasUrl, target: HasUrl, root: Path) -> Figures:
         "handshake_seconds": times.snapshot - times.connecting,
         **usage.as_figures(),
         "cpu_seconds": usage.cpu_seconds,
+        "peak_own_bytes": process.peak_own_bytes,
     }
 
 

@@ -135,7 +135,10 @@ _TIMES = (
     ("native_seconds", "native", 1.0),
     ("cpu_seconds", "redis-ferry, CPU", 1.0),
 )
-_MEMORY = ("peak_rss_bytes", "redis-ferry, peak RSS", float(MIB))
+_MEMORY = (
+    ("peak_rss_bytes", "redis-ferry, peak RSS", float(MIB)),
+    ("peak_own_bytes", "of it, not of mapped files", float(MIB)),
+)
 _PANELS: dict[str, Sequence[Callable[[Any, Result], None]]] = {
     "full_sync": (_full_sync,),
     "stream": (_throughput, _latency),
@@ -146,13 +149,13 @@ _PANELS: dict[str, Sequence[Callable[[Any, Result], None]]] = {
     ),
     "scaling": (
         _curve("keys", "seconds", *_TIMES),
-        _curve("keys", "MiB", _MEMORY),
+        _curve("keys", "MiB", *_MEMORY),
         _curve("value_bytes", "seconds", *_TIMES),
-        _curve("value_bytes", "MiB", _MEMORY),
+        _curve("value_bytes", "MiB", *_MEMORY),
         _curve("shards", "seconds", *_TIMES),
-        _curve("shards", "MiB", _MEMORY),
+        _curve("shards", "MiB", *_MEMORY),
         _curve("lines", "seconds", *_TIMES),
-        _curve("lines", "MiB", _MEMORY),
+        _curve("lines", "MiB", *_MEMORY),
     ),
 }
 

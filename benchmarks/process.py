@@ -20,6 +20,7 @@ from engine.demo.child import OPTION_PREFIX
 
 CHILD = Path(__file__).with_name("child.py")
 POLL_SECONDS = 0.01
+SAMPLE_SECONDS = 0.02
 STOP_TIMEOUT_SECONDS = 20.0
 
 
@@ -76,7 +77,8 @@ class MeasuredProcess:
     """A command under child.py, in a directory of its own. `with` ends it if it still runs."""
 
     def __init__(self, command: Sequence[str], *, root: Path = PROJECT_ROOT) -> None:
-        """Start `command` in `root`."""
+        """Start `command` in `root`. peak_own_bytes: of memory that is no file's, sampled by `wait`."""
+        self.peak_own_bytes = 0
         self._folder = tempfile.TemporaryDirectory(prefix="redis-ferry-bench-")
         folder = Path(self._folder.name)
         self._report = folder / "usage.json"
@@ -108,19 +110,38 @@ class MeasuredProcess:
         return self._output.read_text(encoding="utf-8", errors="replace")
 
     def wait(self, timeout_seconds: float) -> Usage:
-        """Wait for its end.
+        """Wait for its end, and look at its memory meanwhile.
 
         Raises:
             ChildError: an exit status other than 0, or none within `timeout_seconds`.
         """
-        try:
-            self._process.wait(timeout_seconds)
-        except subprocess.TimeoutExpired:
-            raise ChildError(f"not finished after {timeout_seconds:g} s: {self._tail()}") from None
+        deadline = time.monotonic() + timeout_seconds
+        while True:
+            try:
+                self._process.wait(SAMPLE_SECONDS)
+                break
+            except subprocess.TimeoutExpired:
+                if time.monotonic() > deadline:
+                    raise ChildError(
+                        f"not finished after {timeout_seconds:g} s: {self._tail()}"
+                    ) from None
+            self._sample_memory()
         usage = self._usage()
         if usage.exit_status != 0:
             raise ChildError(f"exit status {usage.exit_status}: {self._tail()}")
         return usage
+
+    def _sample_memory(self) -> None:
+        """Its own memory, without the files that it has mapped: these are the kernel's to take back."""
+        try:
+            (pid,) = self.children()
+            status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+        except (OSError, ValueError):  # it has not begun, or has just ended
+            return
+        for line in status.splitlines():
+            if line.startswith("RssAnon:"):
+                own = int(line.split()[1]) * 1024
+                self.peak_own_bytes = max(self.peak_own_bytes, own)
 
     def stop(self) -> Usage:
         """SIGTERM to the command, and wait; any exit status will do."""
