@@ -119,7 +119,7 @@ class ClusterClaim:
         self.slots = await self._read_slots()
         return Checkpoint(
             position=self.slots.position,
-            db=0,
+            db=self.slots.db,
             epoch=found.epoch,
             ledger=self.slots.ledger or found.ledger,
             margin_since_ms=self.slots.margin_since_ms,

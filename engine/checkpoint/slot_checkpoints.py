@@ -5,6 +5,7 @@
         g   which snapshot the slot's data began with; all slots must agree
         r   the source's replication id
         o   last byte of the stream that the slot has
+        b   database that the source has selected there, where the task chooses among them
         m   moment (ms) since when TTLs may stand with a margin, 0: all are exact
         l   id of the list of names the task has brought
         d:… a key of the slot whose value the source is still to be asked for (replay/keys_in_doubt.py)
@@ -32,7 +33,7 @@ class SlotCheckpoints:
     position: from where to go on; None if a slot has no checkpoint of the stream, or of another snapshot than the
     others. applied: for each slot the offset that it has. generation: the snapshot that all slots began with, or begin
     with now; empty if they disagree. was_there: a slot has one. in_doubt: marked keys of all slots. everywhere: the `f`
-    of slot 0.
+    of slot 0. db: selected at the source at `position`.
     """
 
     position: Position | None
@@ -43,6 +44,7 @@ class SlotCheckpoints:
     was_there: bool = False
     in_doubt: tuple[bytes, ...] = ()
     everywhere: int = -1
+    db: int = 0
 
 
 MARK = b"d:"
@@ -80,20 +82,21 @@ def joined(hashes: Sequence[Mapping[bytes, bytes]]) -> SlotCheckpoints:
         was_there=any(hashes),
         in_doubt=in_doubt,
     )
-    lowest, replid, margin, ledger = -1, b"", 0, b""
+    lowest, replid, margin, ledger, db = -1, b"", 0, b"", 0
     for slot, fields in enumerate(hashes):
         try:
             if fields[b"p"] != b"stream":
                 return nothing
             offset, since = int(fields[b"o"]), int(fields[b"m"])
             its_replid, ledger = fields[b"r"], fields.get(b"l", b"")
+            its_db = int(fields.get(b"b", b"0"))
         except (KeyError, ValueError):
             return nothing
         applied[slot] = offset
         if since and (not margin or since < margin):
             margin = since
         if lowest < 0 or offset < lowest:
-            lowest, replid = offset, its_replid
+            lowest, replid, db = offset, its_replid, its_db
     if not generation or len(hashes) != SLOTS or not replid:
         return nothing
     return SlotCheckpoints(
@@ -105,6 +108,7 @@ def joined(hashes: Sequence[Mapping[bytes, bytes]]) -> SlotCheckpoints:
         was_there=True,
         in_doubt=in_doubt,
         everywhere=_number(hashes[0].get(EVERYWHERE)),
+        db=db,
     )
 
 

@@ -1,7 +1,7 @@
 """Where several databases of a source go to one of the target: which of them has brought a name.
 
-The first one to bring it keeps it, so that no two are behind one key. As nothing is taken out of the sets but by a flush,
-a name that one database has given up cannot come from another, either.
+The first one to bring it keeps it until the next snapshot, so that no two are ever behind one key: what one database has
+given up cannot come from another, either.
 """
 
 try:
@@ -24,12 +24,13 @@ class NameOwners:
         self.seed = seed
         self.db = -1
         self.own = None
+        self.older = []
         self.others = []
 
     def select(self, db):
         """What is claimed from now on is of this database."""
         self.db = db
-        self.own, self.others = self.keeper.sets_for(db)
+        self.own, self.older, self.others = self.keeper.sets_for(db)
 
     def claim(self, data, start, count):
         """Make the name of `count` bytes of `data` from `start` the selected database's; -1, or the one that has it."""
@@ -38,6 +39,9 @@ class NameOwners:
     def claim_hash(self, value):
         if self.own.contains(value):
             return -1
+        for names in self.older:
+            if names.contains(value):
+                return -1
         for db, names in self.others:
             if names.contains(value):
                 return db
@@ -57,14 +61,15 @@ class NameOwners:
 
     def owner_of(self, db, name):
         """The database among those that share one with `db`, itself included; None: nobody has brought the name."""
-        own, others = self.keeper.sets_for(db)
+        own, older, others = self.keeper.sets_for(db)
         value = hash_name(name, self.seed)
-        for owner, names in [(db, own), *others]:
+        for owner, names in [(db, own), *((db, it) for it in older), *others]:
             if names.contains(value):
                 return owner
         return None
 
-    def start_again(self):
+    def start_again(self, seed):
         """The keeper's sets are others now."""
+        self.seed = seed
         if self.db >= 0:
             self.select(self.db)

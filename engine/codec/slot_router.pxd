@@ -39,6 +39,7 @@ cdef class SlotRouter(CommandReader):
     cdef Py_ssize_t key_bytes
     cdef public bint is_transaction
     cdef public long long margin_since_ms
+    cdef public bint tells_db
     cdef long long[::1] skip_table
     cdef bint has_skip
     cdef public long long skipped

@@ -172,6 +172,7 @@ class SlotRouter(CommandReader):
 
     suffix: ends the names of the slots' checkpoints. is_transaction: each group is one, with its checkpoint; else
     the groups are the commands alone. margin_since_ms: goes into the checkpoints where it is not 0.
+    tells_db: so does source_db, the database that the source has selected at the offset.
     skip: for each slot the offset that the target has; what stands before it is left out. None: nothing is.
     skipped: commands left out so. split_transactions: of the source, those over several slots.
     event: the command that is not of one slot by the table, or has no key (arguments); None: there is none.
@@ -191,6 +192,8 @@ class SlotRouter(CommandReader):
         self.key_bytes = len(KEY_PREFIX) + 5 + len(suffix)
         self.is_transaction = is_transaction
         self.margin_since_ms = 0
+        self.tells_db = False
+        self.source_db = 0
         self.skip_table = None
         self.has_skip = False
         self.skipped = 0
@@ -524,6 +527,8 @@ class SlotRouter(CommandReader):
             fields += every_slot[1]
         if self.margin_since_ms or every_slot is not None:
             fields += 2
+        if self.tells_db:
+            fields += 2
         made.put_header(42, 2 + fields)
         made.put_bytes(b"$4\r\nHSET\r\n")
         made.put_header(36, self.key_bytes)
@@ -537,6 +542,9 @@ class SlotRouter(CommandReader):
         if self.margin_since_ms or every_slot is not None:
             made.put_bytes(b"$1\r\nm\r\n")
             made.put_bulk_number(self.margin_since_ms)
+        if self.tells_db:
+            made.put_bytes(b"$1\r\nb\r\n")
+            made.put_bulk_number(self.source_db)
         if every_slot is not None:
             made.put_bytes(every_slot[0])
         return begin, made.take()

@@ -17,6 +17,8 @@ class SlotBatch:
 class SlotRouter:
     is_transaction: bool
     margin_since_ms: int
+    tells_db: bool
+    source_db: int
     skip: array[int] | None
     skipped: int
     split_transactions: int

@@ -83,8 +83,6 @@ def selection_of(values: Any) -> Selection:
         prefix_strip=_as_bytes(values.key_prefix_strip or ""),
     )
     _check_names(selection)
-    if selection.folds:
-        raise ConfigError("--db-map puts several databases into one, which is not possible yet")
     return selection
 
 

@@ -89,6 +89,15 @@ class Ledger:
         """The databases that the task has brought keys to."""
         return self._register.dbs(Kind.BROUGHT)
 
+    @property
+    def seed(self) -> int:
+        """Of the names' hashes, 64 bits."""
+        return self._register.seed
+
+    def brought_sets(self, db: int) -> list[KeySet]:
+        """The names brought to `db`, newest file first."""
+        return self._sets(Kind.BROUGHT, db)
+
     def count(self, kind: Kind) -> int:
         """How many names of a kind there are, over all databases; a name in two files counts twice."""
         self._drain()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from engine.endpoint import Endpoint
 from engine.errors import EngineError
 from engine.preflight.permissions import Answer, Denial
+from engine.selection import EVERYTHING, Selection
 from engine.settings import ConflictPolicy, FieldTtlPolicy, Method
 
 
@@ -91,6 +92,7 @@ class FoundCheckpoint:
     replid: str
     epoch: int
     age_seconds: float | None = None
+    selection: str = ""  # Selection.text of the task that wrote it
 
     @property
     def is_resumable(self) -> bool:
@@ -103,8 +105,8 @@ class TargetState(ServerState):
     """The target.
 
     refusal: why it cannot take the migration at all (engine/target/capabilities.py). lacks: what of the source's value
-    types it cannot load, in words. highest_db: the highest database that is used on the source and can be
-    selected here; None if nothing had to be asked. missing_db: the lowest one that cannot.
+    types it cannot load, in words. missing_db: the lowest database here that the source's are to go to and that cannot be
+    selected; None if there is none.
     workers: names of this task's connections that are open now. other_tasks: with checkpoints here.
     """
 
@@ -147,6 +149,7 @@ class Plan:
     method: Method = Method.INCREMENTAL
     on_conflict: ConflictPolicy = ConflictPolicy.REPLACE
     field_ttls: FieldTtlPolicy = FieldTtlPolicy.REFUSE
+    selection: Selection = EVERYTHING
     limit_bytes_per_second: int | None = None
     spool_memory_bytes: int = 0
 

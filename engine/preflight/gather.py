@@ -32,7 +32,9 @@ async def gather_facts(settings: TaskSettings, *, sample_seconds: float) -> Fact
         target = TargetState(endpoint=settings.target, error=error, has_info=False)
         return Facts(plan=_plan(settings), source=source, target=target, disk=None)
     target = await ask_target_or_shards(
-        settings, source_databases=source.keys, looks_for_tasks=sample_seconds > 0
+        settings,
+        target_databases=settings.selection.mapped(source.keys),
+        looks_for_tasks=sample_seconds > 0,
     )
     spool = settings.spool
     disk = None
@@ -48,6 +50,7 @@ def _plan(settings: TaskSettings) -> Plan:
         method=settings.method,
         on_conflict=settings.on_conflict,
         field_ttls=settings.field_ttls,
+        selection=settings.selection,
         limit_bytes_per_second=settings.bandwidth_limit_bytes_per_second,
         spool_memory_bytes=spool.memory_bytes,
     )

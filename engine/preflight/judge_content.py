@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from engine.preflight.facts import Facts, FoundCheckpoint
 from engine.preflight.findings import Finding, Report, redis_cli
 from engine.preflight.rdb_versions import may_have_field_ttls, rdb_version_of
@@ -12,6 +14,7 @@ CLOCK_DIFFERENCE_MS = 1000
 # Servers list these among their modules, but they are part of them and bring no types.
 _BUILT_IN = frozenset({"lua"})
 _SHOWN_TASKS = 5
+SCRIPTS_AS_EFFECTS_SINCE = (5, 0, 0)
 
 
 def judge_content(facts: Facts) -> list[Finding]:
@@ -19,6 +22,7 @@ def judge_content(facts: Facts) -> list[Finding]:
     report = Report("target")
     _types(report, facts)
     _databases(report, facts)
+    _selection(report, facts)
     _modules(report, facts)
     _checkpoint(report, facts)
     _keys(report, facts)
@@ -55,23 +59,77 @@ def _types(report: Report, facts: Facts) -> None:
 
 
 def _databases(report: Report, facts: Facts) -> None:
-    used, target = sorted(facts.source.keys), facts.target
-    if target.missing_db is not None and target.is_cluster:
-        report.refusal(
+    selection, target = facts.plan.selection, facts.target
+    used = sorted(facts.source.keys)
+    taken = [db for db in used if selection.target_db(db) is not None]
+    if used and not taken:
+        report.warning(
             "databases",
-            f"the source uses database {target.missing_db}, and a cluster has database 0 only",
-            "migrate to a standalone server, or empty the other databases first",
+            f"none of the databases that the source uses ({_numbers(used)}) is taken along",
+            "name one of them: --databases",
         )
-    elif target.missing_db is not None:
-        has = f" ({target.databases})" if target.databases is not None else ""
-        report.refusal(
-            "databases",
-            f"the source uses database {target.missing_db}, more than the target has{has}",
-            f"set in the target's configuration file, then restart it: databases {used[-1] + 1}",
+        return
+    missing = target.missing_db
+    if missing is not None:
+        named = _numbers(db for db in taken if selection.target_db(db) == missing)
+        uses = f"the source uses database {named}"
+        if selection.target_db(missing) != missing or named != str(missing):
+            uses += f", which goes to {missing}"
+        if target.is_cluster:
+            fold = ",".join(f"{db}:0" for db in taken if db != 0)
+            report.refusal(
+                "databases",
+                f"{uses}, and a cluster has database 0 only",
+                f"take one of them: --databases 0; or all into one, if no name is in two of them: --db-map {fold}; "
+                "or migrate to a standalone server",
+            )
+        else:
+            has = f" ({target.databases})" if target.databases is not None else ""
+            highest = max(selection.mapped(facts.source.keys))
+            report.refusal(
+                "databases",
+                f"{uses}, more than the target has{has}",
+                f"set in the target's configuration file, then restart it: databases {highest + 1}",
+            )
+    elif taken:
+        mapped = (
+            ""
+            if not selection.db_map
+            else ", which become " + _numbers(sorted(selection.mapped(facts.source.keys)))
         )
-    elif used:
         report.ok(
-            "databases", f"in use at the source: {', '.join(map(str, used))}; the target has them"
+            "databases", f"in use at the source: {_numbers(taken)}{mapped}; the target has them"
+        )
+
+
+def _numbers(dbs: Iterable[int]) -> str:
+    return ", ".join(map(str, dbs))
+
+
+def _selection(report: Report, facts: Facts) -> None:
+    """What the task is not to take along, or to rename."""
+    selection = facts.plan.selection
+    if selection.is_everything:
+        return
+    report.ok("selection", f"only what these choose goes: {selection.text}")
+    for target_db, dbs in selection.fold_of(facts.source.keys).items():
+        report.warning(
+            "selection",
+            f"databases {_numbers(dbs)} of the source share database {target_db} of the target: a name that is in two "
+            "of them stops the migration when it is met",
+            "see that no name is in two of them, leave one out with --databases, or leave such keys out and have them "
+            "listed with --on-unsupported skip",
+        )
+    if (
+        selection.is_about_keys
+        and facts.source.product == "redis"
+        and facts.source.version < SCRIPTS_AS_EFFECTS_SINCE
+    ):
+        report.warning(
+            "selection",
+            f"{facts.source.version_text} replicates scripts as they are, and what keys they write is not known: the "
+            "first one stops the migration",
+            "use no scripts meanwhile, or leave them out and have them listed with --on-unsupported skip",
         )
 
 
@@ -106,6 +164,13 @@ def _checkpoint(report: Report, facts: Facts) -> None:
     target, found = facts.target, facts.target.checkpoint
     if target.checkpoint_error is not None:
         report.refusal("checkpoint", target.checkpoint_error.message, target.checkpoint_error.hint)
+    elif found is not None and found.selection != facts.plan.selection.text:
+        report.refusal(
+            "checkpoint",
+            f"this task began with another choice of keys, databases or commands: {found.selection or 'everything'}",
+            "give the options it began with; or start anew: another --task-id, or redis-ferry tasks forget, and a target "
+            "without its keys",
+        )
     elif found is not None and facts.plan.method is Method.FULL:
         report.ok("checkpoint", f"{_where(found)}; --method full starts anew and removes it")
     elif found is not None and found.is_resumable:
@@ -145,8 +210,12 @@ def _keys(report: Report, facts: Facts) -> None:
         report.ok("target-keys", f"{text}, this task's own among them")
         return
     meaning = {
-        ConflictPolicy.REPLACE: "those with a name that the source has, too, are overwritten; "
-        "FLUSHALL at the source would delete all",
+        ConflictPolicy.REPLACE: "those with a name that the source has, too, are overwritten"
+        + (
+            ""
+            if facts.plan.selection.is_about_data
+            else "; FLUSHALL at the source would delete all"
+        ),
         ConflictPolicy.SKIP: "those with a name that the source has, too, are kept until the source writes them",
         ConflictPolicy.FAIL: "the first with a name that the source has, too, stops the migration",
     }[facts.plan.on_conflict]

@@ -21,14 +21,14 @@ _SUMS = ("used_memory_bytes", "maxmemory_bytes")
 
 
 async def ask_target_or_shards(
-    settings: TaskSettings, *, source_databases: Iterable[int], looks_for_tasks: bool
+    settings: TaskSettings, *, target_databases: Iterable[int], looks_for_tasks: bool
 ) -> TargetState:
     """As `ask_target`; every primary of a cluster at the same time. Never raises."""
     endpoint, seconds = settings.target, settings.target_link.connect_timeout_seconds
-    databases = sorted(source_databases)
+    databases = sorted(target_databases)
     if endpoint.unix_path is not None or not await _is_cluster(endpoint, seconds):
         return await ask_target(
-            settings, source_databases=databases, looks_for_tasks=looks_for_tasks
+            settings, target_databases=databases, looks_for_tasks=looks_for_tasks
         )
     try:
         found = await ask_cluster_map(endpoint, role="target", timeout_seconds=seconds)

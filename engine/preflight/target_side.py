@@ -52,17 +52,17 @@ SCAN_BUDGET_SECONDS = 3.0
 
 
 async def ask_target(
-    settings: TaskSettings, *, source_databases: Iterable[int], looks_for_tasks: bool
+    settings: TaskSettings, *, target_databases: Iterable[int], looks_for_tasks: bool
 ) -> TargetState:
     """Everything about the target. Never raises.
 
-    source_databases: numbers in use at the source. looks_for_tasks: search its keys for other checkpoints, too.
+    target_databases: numbers that those in use at the source have here. looks_for_tasks: search its keys for other checkpoints, too.
     """
     endpoint = settings.target
     seconds = settings.target_link.connect_timeout_seconds
     try:
         async with Conversation(endpoint, timeout_seconds=seconds) as talk:
-            found = await ask_facts(talk, tuple(source_databases))
+            found = await ask_facts(talk, tuple(target_databases))
         client = control_client(endpoint, timeout_seconds=seconds)
         try:
             found |= await _ask_checkpoints(client, settings.task_id, looks_for_tasks)
@@ -94,7 +94,7 @@ def unreachable(endpoint: Endpoint, error: Exception) -> EngineError:
     )
 
 
-async def ask_facts(talk: Conversation, source_databases: tuple[int, ...]) -> dict[str, Any]:
+async def ask_facts(talk: Conversation, target_databases: tuple[int, ...]) -> dict[str, Any]:
     """What one server says of itself, as fields of TargetState."""
     info_reply, modules, whoami, *configs = await talk.ask(
         ("INFO",),
@@ -106,7 +106,7 @@ async def ask_facts(talk: Conversation, source_databases: tuple[int, ...]) -> di
     product, version = version_of(info)
     user = whoami.decode() if isinstance(whoami, bytes) else None
     clock = await clock_offset_ms(talk)
-    missing_db = await _missing_db(talk, source_databases)
+    missing_db = await _missing_db(talk, target_databases)
     # Last, for it leaves the connection in a transaction.
     denied = denials(await _ask_permissions(talk, user))
     has_aof = info.get("aof_enabled") == "1"
@@ -234,5 +234,6 @@ def _checkpoint(stored: StoredCheckpoint) -> dict[str, Any]:
             replid="" if position is None else position.replid,
             epoch=stored.checkpoint.epoch,
             age_seconds=stored.age_seconds,
+            selection=stored.checkpoint.selection,
         )
     }

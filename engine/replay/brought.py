@@ -10,6 +10,7 @@ from engine.codec.command_text import encode
 from engine.codec.key_recorder import KeyRecorder
 from engine.errors import TargetRefused
 from engine.ledger.ledger import Ledger
+from engine.ledger.owners import Owners
 from engine.replay.leftovers import (
     REPORT_NAME,
     Delete,
@@ -19,6 +20,7 @@ from engine.replay.leftovers import (
     remove_leftovers,
     write_report,
 )
+from engine.replay.selected_keys import SelectedKeys
 from engine.replay.shards import each_server
 from engine.replay.target_session import TargetSession
 from engine.settings import ConflictPolicy, TaskSettings
@@ -41,11 +43,40 @@ class Brought:
         settings: TaskSettings,
         stats: LineStats,
         has_key: Callable[[int, bytes], bool] = lambda _db, _key: True,
+        owners: Owners | None = None,
     ) -> None:
+        self._owners = owners
         self._has_key = has_key
         self._ledger = ledger
         self._settings = settings
         self._stats = stats
+
+    @classmethod
+    def open(
+        cls, line: str, settings: TaskSettings, stats: LineStats, keys: SelectedKeys
+    ) -> Brought:
+        """The line's, from its files; `keys` gets to know who owns a name.
+
+        Raises:
+            LedgerError, ConfigError.
+        """
+        directory = settings.spool.directory
+        ledger = Ledger.open(None if directory is None else directory / f"ledger-{line}")
+        owners = Owners.open(
+            None if directory is None else directory / f"owners-{line}", settings.selection
+        )
+        keys.owners = None if owners is None else owners.names
+        return cls(ledger, settings, stats, keys.has, owners)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the task has brought nothing, as far as is known."""
+        return not self._ledger.dbs
+
+    def require_owners(self) -> None:
+        """As Owners.require_known."""
+        if self._owners is not None:
+            self._owners.require_known()
 
     @property
     def recorder(self) -> KeyRecorder | None:
@@ -65,6 +96,9 @@ class Brought:
         """Find out whether the list is that of what this target holds."""
         found = session.checkpoint
         ledger = self._ledger
+        if self._owners is not None:
+            is_ours = found is not None and found.ledger == ledger.id
+            self._owners.take_over(is_new=not session.had_checkpoint, is_ours=is_ours)
         if not session.had_checkpoint or found is None:
             ledger.renew()
         elif found.ledger != ledger.id:
@@ -114,6 +148,8 @@ class Brought:
         if self._settings.on_conflict is not ConflictPolicy.REPLACE:
             await self._keep_or_remove(session)
         ledger.begin_snapshot(is_first=True)
+        if self._owners is not None:
+            self._owners.renew()
         session.ledger_id = self.ledger_id
 
     async def _keep_or_remove(self, session: TargetSession) -> None:
@@ -183,6 +219,8 @@ class Brought:
 
     def close(self, *, is_complete: bool) -> None:
         """Keep the list for the next run, or drop it: the task is over."""
+        if self._owners is not None:
+            self._owners.close(is_complete=is_complete)
         if is_complete:
             self._ledger.remove()
         else:

@@ -56,8 +56,10 @@ class SweepBlock(Block):
 
     __slots__ = ("every_slot", "is_due")
 
-    def __init__(self, every_slot: tuple[bytes, int], *, offset: int, is_due: bool) -> None:
-        super().__init__(data=b"", replies=0, offset=offset)
+    def __init__(
+        self, every_slot: tuple[bytes, int], *, offset: int, db: int, is_due: bool
+    ) -> None:
+        super().__init__(data=b"", replies=0, offset=offset, db=db)
         self.every_slot = every_slot
         self.is_due = is_due
 
@@ -194,7 +196,7 @@ class ClusterDelivery:
             await self.routing.take_event(block.offset)
         self.has_written = True
         if block.offset >= 0:
-            self._offset = block.offset
+            self._offset, self.router.source_db = block.offset, block.db
         self._bytes_since_sweep += len(block.data)
         self._lanes.note(mark, self._offset, len(block.data))
         if self._lanes.floor is None:
@@ -217,7 +219,7 @@ class ClusterDelivery:
             return
         mark = self._next_mark()
         if block.offset >= 0:
-            self._offset = block.offset
+            self._offset, self.router.source_db = block.offset, block.db
         self._blocks.append((mark.number, block))
         is_whole = block.is_due or fields != self._swept
         self._lanes.sweep(

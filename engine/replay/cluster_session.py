@@ -64,6 +64,7 @@ class ClusterSession(TargetSession):
         self._generation = claim.slots.generation
         self._resumed = None if claimed.checkpoint is None else claimed.checkpoint.position
         self.is_cluster = True
+        delivery.router.tells_db = not settings.selection.is_everything
         self.in_doubt = delivery.routing.in_doubt
         if self._resumed is not None:
             delivery.router.skip = claim.slots.applied
@@ -161,7 +162,12 @@ class ClusterSession(TargetSession):
             replid=fields["replid"],
             ledger=fields["ledger"],
         )
-        return SweepBlock(encoded_fields(every_slot), offset=int(fields["offset"]), is_due=is_due)
+        return SweepBlock(
+            encoded_fields(every_slot),
+            offset=int(fields["offset"]),
+            db=int(fields["db"]),
+            is_due=is_due,
+        )
 
     async def remove_checkpoint(self) -> None:
         """Remove those of all slots: the task is over."""

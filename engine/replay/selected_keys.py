@@ -23,13 +23,12 @@ class SelectedKeys:
         *,
         has_name: Callable[[bytes], bool] = lambda _: True,
         is_shard: bool = False,
-        owners: NameOwners | None = None,
     ) -> None:
         self.selection = selection = settings.selection
         self._skips_refused = settings.on_unsupported is UnsupportedPolicy.SKIP
         self._has_name = has_name
         self._is_shard = is_shard
-        self.owners = owners
+        self.owners: NameOwners | None = None
         self._filter = KeyFilter(selection.include_keys, selection.exclude_keys)
 
     def selector(self, offset: int, db: int) -> StreamSelector | None:

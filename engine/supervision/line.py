@@ -28,7 +28,6 @@ from engine.errors import (
     TargetRefused,
     UnsupportedByTarget,
 )
-from engine.ledger.ledger import Ledger
 from engine.replay.brought import Brought
 from engine.replay.delivery import DeliveryEvents
 from engine.replay.target_session import TargetSession
@@ -93,17 +92,15 @@ class Line:
             ),
             turns,
         )
-        directory = settings.spool.directory
-        ledger = Ledger.open(None if directory is None else directory / f"ledger-{plan.name}")
         keys = plan.keys(settings)
-        self._brought = Brought(ledger, settings, stats, keys.has)
+        self._brought = Brought.open(plan.name, settings, stats, keys)
         self._phases = Phases(settings, plan, self._spool, self._intake, stats, self._brought, keys)
         self._troubles = Troubles()
         self._state = TaskState.CONNECTING
         self._session: TargetSession | None = None
         self._rng = random.Random()  # noqa: S311 - jitter
         # An address that answered in an earlier run is no mistyped one: its server is away.
-        self._has_run = bool(ledger.dbs) or self._spool.recovered_bytes > 0
+        self._has_run = not self._brought.is_empty or self._spool.recovered_bytes > 0
         self._out_of_step_at = -1
         self._wrote = False
         self._stop = asyncio.Event()

@@ -299,6 +299,7 @@ class Phases:
         if self._settings.exit_when_synced and self._goal_offset is None:
             self._goal_offset = max(await self._intake.ask_offset(), self._spool.end_offset)
             log.info("stream.goal", offset=self._goal_offset)
+        self._brought.require_owners()
         fields = session.stream_fields(
             self._position, self._db, margin_since_ms=self._margin_since_ms
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from engine.preflight.findings import Level, worst
 from engine.preflight.judge import judge
 from engine.preflight.judge_load import breaks_limit
 from engine.preflight.permissions import Answer, Denial
+from engine.selection import Selection
 from engine.settings import GIB, MIB, ConflictPolicy, FieldTtlPolicy, Method
 from tests.preflight.made_facts import (
     FACTS,
@@ -151,6 +153,16 @@ CASES = [
     case("databases", OK, "0, 3", ""),
     case("databases", REFUSAL, "uses database 3, more than the target has (2)", "databases 4",
          target={"missing_db": 3, "databases": 2}),
+    case("databases", OK, "0, 3, which become 3, 5; the target has them", "", of="databases-mapped",
+         plan={"selection": Selection(db_map=((0, 5),))}),
+    case("databases", WARNING, "none of the databases that the source uses (0, 3)", "--databases", of="databases-none",
+         plan={"selection": Selection(databases=frozenset({7}))}),
+    case("databases", REFUSAL, "uses database 3, which goes to 20, more than the target has (16)", "databases 21",
+         of="databases-mapped-too-high", target={"missing_db": 20, "databases": 16},
+         plan={"selection": Selection(db_map=((3, 20),))}),
+    case("databases", REFUSAL, "uses database 3, and a cluster has database 0 only", "--db-map 3:0",
+         of="databases-cluster", target={"missing_db": 3, "is_cluster": True}),
+    case("selection", OK, "--databases 0", "", plan={"selection": Selection(databases=frozenset({0}))}),
     case("modules", WARNING, "lacks: bf", "redis-cli -h new -p 6380 MODULE LOAD",
          source={"modules": frozenset({"bf", "lua", "search"})}, target={"modules": frozenset({"search"})}),
     case("modules", OK, "has the source's modules: search", "",
@@ -165,6 +177,8 @@ CASES = [
          target={"checkpoint": STREAMING}, plan={"method": Method.FULL}),
     case("checkpoint", REFUSAL, "format 9", "another --task-id",
          target={"checkpoint_error": TargetRefused("format 9", hint="another --task-id")}),
+    case("checkpoint", REFUSAL, "another choice of keys, databases or commands: --databases 3", "tasks forget",
+         of="checkpoint-selection", target={"checkpoint": replace(STREAMING, selection="--databases 3")}),
     case("checkpoint", WARNING, "would take over", "tasks list", target={"workers": ("a", "b")}),
     case("target-keys", OK, "is empty", ""),
     case("target-keys", WARNING, "the target has 5 keys (db0 2, db7 3): those with a name that the source has, too, are overwritten",
@@ -184,6 +198,14 @@ CASES = [
     case("clocks", WARNING, "behind: keys expire that much later", "set-ntp true", of="clock-behind",
          source={"clock_offset_ms": 42_000}),
 ]  # fmt: skip
+
+
+def test_databases_that_share_one_are_named() -> None:
+    folded = facts(plan={"selection": Selection(db_map=((3, 0),))})
+    _, found = named("selection", folded)
+    assert found.level is WARNING
+    assert "databases 0, 3 of the source share database 0 of the target" in found.text
+    assert "--on-unsupported skip" in found.remedy
 
 
 @pytest.mark.parametrize(("name", "level", "says", "remedy", "changes"), CASES)
