@@ -82,13 +82,18 @@ def summary(status: TaskStatus, *, source: str, target: str, seconds: float) -> 
     keys = f"{status.keys_applied:,} ({per_second:,.0f}/s)"
     if status.keys_skipped:
         keys += f", {status.keys_skipped:,} skipped because the target had them"
+    commands = f"{status.commands_applied:,}"
+    if status.keys_filtered:
+        keys += f", {status.keys_filtered:,} not to be taken along"
+    if status.commands_filtered:
+        commands += f", {status.commands_filtered:,} not to be taken along"
     resyncs = f"{status.full_resyncs} full, {status.partial_resyncs} partial"
     if status.resumed:
         resyncs += " (continued from the checkpoint)"
     lines = [
         f"{status.state}: {source} -> {target} in {duration(seconds)}",
         f"  keys       {keys}",
-        f"  commands   {status.commands_applied:,}",
+        f"  commands   {commands}",
         f"  bytes      {byte_count(status.bytes_applied)}",
         f"  resyncs    {resyncs}; {status.reconnects} reconnects",
         f"  lag        {status.lag_bytes:,} bytes, {status.lag_seconds:.3f} s",

@@ -169,6 +169,16 @@ LINE_METRICS: tuple[Gauge | Counter | Labelled | Durations, ...] = (
         lambda it: it.stats.not_applied,
     ),
     Counter(
+        "filtered_keys_total",
+        "Keys of the snapshot that the task is not to take along; a new one begins at 0.",
+        lambda it: it.stats.keys_filtered,
+    ),
+    Counter(
+        "filtered_commands_total",
+        "Commands that the task is not to take along; a new snapshot begins at 0.",
+        lambda it: it.stats.commands_filtered,
+    ),
+    Counter(
         "bridged_total",
         "Keys and commands written in another form than the source's, because the target lacks that one.",
         lambda it: it.stats.bridged,

@@ -82,7 +82,7 @@ def test_every_panel_can_be_told_apart_and_none_overlaps() -> None:
 # Figures behind others that are shown (lags, ratios), or for those who ask by hand.
 NOT_SHOWN = {
     "build_info", "task_phase", "source_offset_bytes", "applied_offset_bytes", "snapshot_read_bytes", "snapshot_size_bytes",
-    "spool_memory_limit_bytes", "spool_spilled_bytes_total", "expiries_owed",
+    "spool_memory_limit_bytes", "spool_spilled_bytes_total", "expiries_owed", "filtered_keys_total", "filtered_commands_total",
 }  # fmt: skip
 
 
