@@ -9,6 +9,7 @@ from typing import Any
 import redis
 
 from tests.live.cluster_load import ClusterLoad
+from tests.servers.cluster import RunningCluster
 
 NAMES = 14
 
@@ -86,3 +87,13 @@ def random_wide_command(rng: random.Random) -> tuple[Any, ...]:
             ("GEOSEARCHSTORE", f"w:g:{a}", f"w:g:{b}", "FROMLONLAT", 13, 38, "BYRADIUS", 30, "km"),
         )
     )
+
+
+def marks(target: RunningCluster) -> list[bytes]:
+    """Fields of the slots' checkpoints that name keys in doubt."""
+    found = []
+    for node in target.primaries():
+        with node.server.client() as client:
+            for key in client.scan_iter("redis-ferry:slot:*", count=5000):
+                found += [it for it in client.hkeys(key) if it.startswith(b"d:")]
+    return found

@@ -12,7 +12,7 @@ from engine.settings import SpoolSettings
 from engine.supervision.states import TaskState
 from tests.fix_servers import BINARIES, StartServer
 from tests.live.cluster_sides import differences
-from tests.live.cross_slot_load import CrossSlotLoad
+from tests.live.cross_slot_load import CrossSlotLoad, marks
 from tests.live.running_task import MIB, make_settings, running
 from tests.live.sides import offset_of
 from tests.servers.cluster import RunningCluster
@@ -29,16 +29,6 @@ def settings_to(source, cluster, folder: Path, **changes):
         spool=SpoolSettings(memory_bytes=4 * MIB, directory=folder / "t1"),
         **changes,
     )
-
-
-def marks(target: RunningCluster) -> list[bytes]:
-    """Fields of the slots' checkpoints that name keys in doubt."""
-    found = []
-    for node in target.primaries():
-        with node.server.client() as client:
-            for key in client.scan_iter("redis-ferry:slot:*", count=5000):
-                found += [it for it in client.hkeys(key) if it.startswith(b"d:")]
-    return found
 
 
 @pytest.mark.parametrize("name", [it for it in ("redis-8.2",) if it in BINARIES])
