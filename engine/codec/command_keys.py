@@ -116,7 +116,8 @@ def routing_rules() -> dict[str, tuple[int, int, int]]:
         simple = [_simple(it) for it in specs]
         if len(specs) == 1 and simple[0] is not None:
             rules[name] = simple[0]
-    for name in ("SORT", "GEORADIUS", "GEORADIUSBYMEMBER"):
+    # Keys among the options; and what is refused by name, for it would fail when its transaction has begun.
+    for name in ("SORT", "GEORADIUS", "GEORADIUSBYMEMBER", "MOVE"):
         rules.pop(name, None)
     return rules
 

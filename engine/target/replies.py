@@ -68,6 +68,8 @@ _NO_PASSWORD_SET = ("Client sent AUTH, but no password is set", "without any pas
 _OF_THE_TARGET = frozenset(
     {"OOM", "READONLY", "NOPERM", "MISCONF", "NOREPLICAS", "LOADING", "NOSCRIPT"}
 )
+# A script on a cluster's node touches keys that it does not name (script.c, scriptVerifyClusterState).
+_FOREIGN_KEYS = ("non local key", "do not hash to the same slot")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,8 @@ def is_failure_of_the_source(block: Block, reply: int, element: int, text: str) 
         return False
     arguments = command_at(block.data, block.command_index(reply, element))
     if not arguments or arguments[0].upper() not in {b"EVAL", b"EVALSHA"}:
+        return False
+    if any(it in text for it in _FOREIGN_KEYS):
         return False
     words = set(text.replace(":", " ").replace("-", " ").split())
     return not words & _OF_THE_TARGET and "nknown Redis command" not in text
@@ -150,6 +154,8 @@ def _command_and_key(block: Block, index: int) -> tuple[str, bytes]:
 def _hint(code: str, text: str) -> str:
     if "Bad data format" in text:
         return "the target cannot load this value: does it lack a module or is it older than the source?"
+    if any(it in text for it in _FOREIGN_KEYS):
+        return "a script of the source touches keys that it does not name, which a cluster refuses: name them, or let the source replicate what scripts do (lua-replicate-commands yes)"
     return _HINTS.get(code) or _NOT_READY_HINTS.get(code, "")
 
 
