@@ -6,8 +6,10 @@ that is still to come, however far behind the line is.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import deque
+from collections.abc import Callable
 
 import structlog
 
@@ -36,9 +38,13 @@ GONE_SECONDS = 1.0
 
 
 class Resolving:
-    """One stay's. skips_refused: leave out and list what the target cannot hold. is_replica: so is the source."""
+    """One stay's.
 
-    def __init__(
+    skips_refused: leave out and list what the target cannot hold. is_replica: so is the source. wake: called when it is
+    time to ask, for whoever waits for bytes of the stream.
+    """
+
+    def __init__(  # noqa: PLR0913 - keyword-only facts
         self,
         in_doubt: KeysInDoubt,
         transcoder: StreamTranscoder,
@@ -49,6 +55,7 @@ class Resolving:
         stats: LineStats,
         skips_refused: bool,
         is_replica: bool,
+        wake: Callable[[], None],
     ) -> None:
         self._in_doubt = in_doubt
         self._transcoder = transcoder
@@ -58,6 +65,8 @@ class Resolving:
         self._stats = stats
         self._skips_refused = skips_refused
         self._is_replica = is_replica
+        self._wake = wake
+        self._timer: asyncio.TimerHandle | None = None
         self._answers: deque[tuple[int, list[SourceValue]]] = deque()
         self._held_bytes = 0
         self._at_once = FIRST_AT_ONCE
@@ -80,11 +89,20 @@ class Resolving:
         Raises:
             SourceRefused: the source does not tell values any more.
         """
-        now = time.monotonic()
-        if not self._in_doubt.has_waiting or now < self._ask_at or self._held_bytes >= HELD_BYTES:
+        if not self._in_doubt.has_waiting or self._held_bytes >= HELD_BYTES:
             return False
         if self._in_doubt.refused:
             raise self._refusal(self._in_doubt.refused)
+        now = time.monotonic()
+        if now >= self._ask_at and await self._ask(now):
+            return True
+        if self._timer is not None:
+            self._timer.cancel()
+        pause_seconds = max(self._ask_at - time.monotonic(), 0.0)
+        self._timer = asyncio.get_running_loop().call_later(pause_seconds, self._wake)
+        return False
+
+    async def _ask(self, now: float) -> bool:
         keys = self._in_doubt.take(self._at_once)
         try:
             found = await self._settlement.fetch([(0, key) for key in keys])
@@ -103,10 +121,12 @@ class Resolving:
         kept = {it.key[1] for it in values}
         self._in_doubt.put_back([it for it in keys if it not in kept])
         self._note_size(values)
-        if values:
-            self._answers.append((offset, values))
-            self._transcoder.pause_at = self._answers[0][0]
-        return bool(values)
+        if not values:
+            self._ask_at = ended + GONE_SECONDS / 4
+            return False
+        self._answers.append((offset, values))
+        self._transcoder.pause_at = self._answers[0][0]
+        return True
 
     @staticmethod
     def _refusal(why: str) -> SourceRefused:
@@ -158,6 +178,8 @@ class Resolving:
 
     async def close(self) -> None:
         """Close the connection."""
+        if self._timer is not None:
+            self._timer.cancel()
         await self._settlement.close()
 
     def _command(self, value: SourceValue) -> bytes:

@@ -390,6 +390,7 @@ class Phases:
             stats=self._stats,
             skips_refused=self._settings.on_unsupported is UnsupportedPolicy.SKIP,
             is_replica=self._intake.facts.is_replica,
+            wake=self._spool.wake,
         )
 
     def _is_done(self) -> bool:

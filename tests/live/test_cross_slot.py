@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from engine.codec.slots import key_slot
 from engine.endpoint import parse_endpoint
-from engine.settings import SpoolSettings
+from engine.errors import TargetRejected
+from engine.settings import CrossSlotPolicy, SpoolSettings
 from engine.supervision.states import TaskState
 from tests.fix_servers import BINARIES, StartServer
 from tests.live.cluster_sides import differences
 from tests.live.cross_slot_load import CrossSlotLoad, marks
-from tests.live.running_task import MIB, make_settings, running
+from tests.live.running_task import MIB, Run, make_settings, running
 from tests.live.sides import offset_of
-from tests.servers.cluster import RunningCluster
+from tests.live.test_sentinel import is_even
+from tests.servers.cluster import RunningCluster, holds
+from tests.servers.sentinels import SentinelTrio
 
 pytestmark = [pytest.mark.live, pytest.mark.faults]
 NAME = "redis-8.2"
@@ -48,3 +53,121 @@ async def test_every_kind_under_load(name: str, start_server: StartServer, tmp_p
             assert status.keys_resolved > 100
             assert status.full_resyncs == 1
         assert marks(target) == []
+
+
+async def test_stop_ends_the_task_by_name_and_nothing_is_half_applied(
+    start_server: StartServer, tmp_path: Path
+) -> None:
+    source = start_server(NAME, config=CONFIG)
+    with RunningCluster(BINARIES[NAME], replicas=0) as target, source.client() as client:
+        client.set("old", 1)
+        settings = settings_to(source, target, tmp_path, on_cross_slot=CrossSlotPolicy.STOP)
+        run = Run(settings)
+        await run.reaches(lambda: run.task.state is TaskState.STREAM, "the stream")
+        with client.pipeline(transaction=True) as pipe:
+            pipe.incr("counted").mset({"a": 1, "b": 2}).rename("old", "new").incr("counted")
+            pipe.execute()
+        with pytest.raises(TargetRejected, match=r"RENAME on key b'old'.*--on-cross-slot resolve"):
+            await run.future
+        with target.primary_of(key_slot(b"counted")).server.client() as its:
+            assert its.get("counted") is None
+        with target.primary_of(key_slot(b"old")).server.client() as its:
+            assert its.get("old") == b"1"
+        assert marks(target) == []
+        async with running(replace(settings, on_cross_slot=CrossSlotPolicy.RESOLVE)) as run:
+            await run.reaches_offset(offset_of(source))
+            assert await asyncio.to_thread(differences, source, target) == []
+            status = run.task.status()
+            assert status.cross_slot == {"MSET": 1, "RENAME": 1}
+            assert (status.full_resyncs, status.partial_resyncs) == (0, 1)
+
+
+async def test_a_line_that_is_always_behind_resolves_all_the_same(
+    start_server: StartServer, tmp_path: Path
+) -> None:
+    source = start_server(NAME, config=CONFIG)
+    with (
+        RunningCluster(BINARIES[NAME], replicas=0) as target,
+        CrossSlotLoad(source, rate=400) as load,
+    ):
+        settings = settings_to(source, target, tmp_path, bandwidth_limit_bytes_per_second=20_000)
+        load.has_used(20)
+        async with running(settings) as run:
+            await run.reaches(lambda: run.task.state is TaskState.STREAM, "the stream")
+
+            def has_resolved_behind() -> bool:
+                status = run.task.status()
+                return status.keys_resolved > 20 and status.lag_seconds > 1
+
+            await run.reaches(has_resolved_behind, "values have come although the line is behind")
+            await asyncio.to_thread(load.stop)
+            run.task.set_bandwidth_limit(None)
+            await run.reaches_offset(offset_of(source))
+            assert await asyncio.to_thread(differences, source, target) == []
+        assert marks(target) == []
+
+
+async def test_another_source_is_asked_after_a_failover(tmp_path: Path) -> None:
+    with (
+        SentinelTrio(BINARIES[NAME], config={"repl-backlog-size": "16mb"}) as trio,
+        RunningCluster(BINARIES[NAME], replicas=0) as target,
+    ):
+        settings = make_settings(
+            parse_endpoint(trio.url, role="source"),
+            parse_endpoint(target.url, role="target"),
+            spool=SpoolSettings(memory_bytes=4 * MIB, directory=tmp_path / "t1"),
+            bandwidth_limit_bytes_per_second=20_000,
+        )
+        async with running(settings) as run:
+            await run.reaches(lambda: run.task.state is TaskState.STREAM, "the stream")
+            with CrossSlotLoad(trio.primary) as load:
+                await asyncio.to_thread(load.has_used, 400)
+            await asyncio.to_thread(holds, lambda: is_even(trio), "the replica has everything")
+            await run.reaches(lambda: run.task.status().keys_in_doubt > 0, "keys are in doubt")
+            _, primary = await asyncio.to_thread(trio.fails_over)
+            with CrossSlotLoad(primary, seed=2) as load:
+                await asyncio.to_thread(load.has_used, 50)
+            assert run.task.status().keys_in_doubt > 0
+            run.task.set_bandwidth_limit(None)
+            await run.reaches_offset(offset_of(primary))
+            status = run.task.status()
+            assert (status.full_resyncs, status.partial_resyncs) == (1, 1)
+            assert await asyncio.to_thread(differences, primary, target) == []
+        assert marks(target) == []
+
+
+async def test_a_source_that_is_a_replica_is_asked_twice_about_what_is_gone(
+    start_server: StartServer, tmp_path: Path
+) -> None:
+    primary = start_server(NAME, config=CONFIG)
+    source = start_server(NAME, config=CONFIG)
+    with source.client() as client:
+        client.replicaof("127.0.0.1", primary.port)
+        await asyncio.to_thread(
+            holds, lambda: client.info("replication")["master_link_status"] == "up", "the replica"
+        )
+    with RunningCluster(BINARIES[NAME], replicas=0) as target, primary.client() as client:
+        async with running(settings_to(source, target, tmp_path)) as run:
+            await run.reaches(lambda: run.task.state is TaskState.STREAM, "the stream")
+            client.rpush("l:1", 1)
+            client.rpoplpush("l:1", "l:2")
+            client.lpop("l:2")  # both are gone, and only the source knows
+            client.rpush("l:3", 1, 2)
+            client.rpoplpush("l:3", "l:4")
+            await run.reaches(lambda: run.task.status().keys_resolved == 4, "all have been fetched")
+            await run.reaches_offset(offset_of(source))
+            assert await asyncio.to_thread(differences, primary, target) == []
+
+
+async def test_a_source_that_may_not_be_asked_stops_the_task_by_name(
+    start_server: StartServer, tmp_path: Path
+) -> None:
+    source = start_server(NAME, config=CONFIG)
+    with RunningCluster(BINARIES[NAME], replicas=0) as target, source.client() as client:
+        client.execute_command("ACL", "SETUSER", "default", "-dump")
+        client.set("old", 1)
+        run = Run(settings_to(source, target, tmp_path))
+        await run.reaches(lambda: run.task.state is TaskState.STREAM, "the stream")
+        client.rename("old", "new")
+        with pytest.raises(TargetRejected, match=r"RENAME.*permit the source's user.*dump"):
+            await run.future
