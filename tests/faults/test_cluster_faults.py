@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import random
 import signal
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,10 +19,11 @@ from tests.fix_servers import BINARIES, StartServer
 from tests.live.cluster_load import ClusterLoad
 from tests.live.cluster_sides import checkpoints, differences
 from tests.live.sides import offset_of
-from tests.servers.cluster import RunningCluster
+from tests.servers.cluster import ClusterNode, RunningCluster
 
 pytestmark = [pytest.mark.live, pytest.mark.faults]
 NAME = "redis-8.2"
+PROGRESS_SECONDS = 1.0  # between two looks of the worker's progress
 CONFIG = {"repl-diskless-sync-delay": 0, "repl-backlog-size": "32mb"}
 
 
@@ -30,8 +34,13 @@ def ends_equal(worker: Worker, source, target: RunningCluster) -> None:
     assert differences(source, target) == []
 
 
-def fail_over(target: RunningCluster, shard: int) -> None:
-    """Kill a primary whose replica stands still, so that the promoted one lacks acknowledged writes."""
+def fail_over(
+    target: RunningCluster, shard: int, *, when_ok: Callable[[], None] = lambda: None
+) -> None:
+    """Kill a primary whose replica stands still, so that the promoted one lacks acknowledged writes.
+
+    when_ok: called as soon as the cluster is whole again, before the killed server comes back.
+    """
     victim = target.primaries()[shard]
     (replica,) = target.replicas_of(victim)
     os.kill(replica.server.pid, signal.SIGSTOP)
@@ -46,6 +55,8 @@ def fail_over(target: RunningCluster, shard: int) -> None:
     finally:
         os.kill(replica.server.pid, signal.SIGCONT)
     target.follows(replica)
+    holds(lambda: all(it.is_ok for it in target.running), "the cluster is ok")
+    when_ok()
     victim.server.start()
     target.is_ok()
 
@@ -85,6 +96,96 @@ def run_faults(start_server: StartServer, folder: Path, *, rounds: int, seed: in
         )  # fmt: skip
         assert forgotten.returncode == 0, forgotten.stderr
         assert checkpoints(target) == []
+
+
+def catches_up(worker: Worker, source: RunningCluster) -> None:
+    """Each line has all that its shard has now, and expiries are the source's."""
+    wanted = sorted(source.offsets().values())
+
+    def is_there(status: dict[str, Any]) -> bool:
+        lines = sorted(it["applied_offset"] for it in status["lines"])
+        return status["state"] == "stream" and not status["expiries_owed"] and all(
+            a >= b for a, b in zip(lines, wanted, strict=True)
+        )  # fmt: skip
+
+    worker.wait_for(is_there, f"offsets {wanted} are applied", deadline_seconds=120)
+
+
+def source_fails_over(source: RunningCluster, shard: int) -> None:
+    """A replica that has everything is promoted; its line goes on by a partial resync."""
+    old = source.primaries()[shard]
+    source.promote(source.replicas_of(old)[0])
+    source.is_ok()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_both_clusters_change_all_the_time(start_server: StartServer, tmp_path: Path) -> None:
+    """Reshards of 4,000 slots there and back, a node added, lagging failovers, failovers of the source; kills between."""
+    rng = random.Random(4)
+    with (
+        RunningCluster(BINARIES[NAME], config=CONFIG) as source,
+        RunningCluster(BINARIES[NAME]) as target,
+        ClusterLoad(source, rate=1500) as load,
+        Worker(source.url, target.url, tmp_path) as worker,
+    ):
+        load.has_written(2000)
+        worker.start()
+        worker.wait_for(lambda it: it["state"] == "stream", "the stream")
+        moved, waits, recoveries = 0, 0, []
+
+        def reshard(slots: list[int], to: ClusterNode) -> None:
+            """Half of it, the worker killed, the other half."""
+            nonlocal moved, waits
+            for part in (slots[: len(slots) // 2], slots[len(slots) // 2 :]):
+                target.move_slots(part, to)
+                worker.wait_for(lambda it: it["state"] == "stream", "the stream")
+                moved += len(part)
+                waits += worker.status["slot_waits"]
+                worker.kill()
+                load.has_written(200)
+                worker.start()
+            worker.wait_for(lambda it: it["state"] == "stream", "the stream again")
+
+        def recovers() -> None:
+            began, before = time.monotonic(), worker.status["applied_offset"]
+            worker.wait_for(
+                lambda it: it["state"] == "stream" and it["applied_offset"] > before,
+                "applying again",
+            )
+            recoveries.append(time.monotonic() - began)
+
+        for number in range(3):
+            first, second = target.primaries()[:2]
+            slots = sorted(target.map().shards[0].slots)[:4000]
+            reshard(slots, second)
+            reshard(slots, first)
+            with_replica = [n for n, it in enumerate(target.map().shards) if it.replicas]
+            fail_over(target, rng.choice(with_replica), when_ok=recovers)
+            worker.kill()
+            load.has_written(300)
+            worker.start()
+            worker.wait_for(lambda it: it["state"] == "stream", "the stream again")
+            source_fails_over(source, rng.randrange(3))
+            load.has_written(300)
+            worker.kill()
+            worker.start()
+            worker.wait_for(lambda it: it["state"] == "stream", "the stream again")
+            if number == 1:
+                added = target.add_node()
+                reshard(sorted(target.map().shards[1].slots)[:1000], added)
+        load.stop()
+        catches_up(worker, source)
+        assert worker.stop() == 130
+        assert differences(source, target) == []
+        print(
+            f"slots moved {moved}, waited for {waits}, totals {dict(worker.totals)}, recoveries {recoveries}"
+        )
+        assert moved >= 24_000
+        assert waits > 0
+        assert worker.totals["full_resyncs"] == 3  # at the beginning, one for each line
+        assert worker.totals["target_reconnects"] >= 3
+        assert max(recoveries) < 2.0 + PROGRESS_SECONDS
 
 
 def test_kills_and_moves_lose_and_double_nothing(start_server: StartServer, tmp_path: Path) -> None:

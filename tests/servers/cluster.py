@@ -275,6 +275,33 @@ class RunningCluster:
         self.move_keys(slot, to)
         self.finish_move(slot, to)
 
+    def move_slots(self, slots: Sequence[int], to: ClusterNode) -> None:
+        """Slots of one primary, one after the other as redis-cli does it, with connections that stay open."""
+        origin = self.primary_of(slots[0])
+        assert origin.node_id != to.node_id
+        with contextlib.ExitStack() as stack:
+            client, other = (
+                stack.enter_context(it.server.client(timeout_seconds=20)) for it in (origin, to)
+            )
+            rest = [
+                stack.enter_context(it.server.client(timeout_seconds=20))
+                for it in self.primaries()
+                if it.node_id not in {origin.node_id, to.node_id}
+            ]
+            for slot in slots:
+                setslot = ("CLUSTER", "SETSLOT", slot)
+                other.execute_command(*setslot, "IMPORTING", origin.node_id)
+                client.execute_command(*setslot, "MIGRATING", to.node_id)
+                while keys := client.execute_command(
+                    "CLUSTER", "GETKEYSINSLOT", slot, KEYS_AT_ONCE
+                ):
+                    client.execute_command(
+                        "MIGRATE", "127.0.0.1", to.server.port, "", 0, 5000, "REPLACE",
+                        "KEYS", *keys,
+                    )  # fmt: skip
+                for node in (other, client, *rest):
+                    node.execute_command(*setslot, "NODE", to.node_id)
+
     def begin_move(self, slot: int, to: ClusterNode) -> None:
         """The slot is MIGRATING at its primary and IMPORTING at the other."""
         origin = self.primary_of(slot)
