@@ -9,9 +9,9 @@ from typing import Any, cast
 
 from redis.exceptions import AskError, MovedError
 
-from engine.checkpoint.checkpoint import Checkpoint
+from engine.checkpoint.checkpoint import Checkpoint, checkpoint_key
 from engine.checkpoint.claim import Claim, LineClaim
-from engine.checkpoint.slot_checkpoints import SlotCheckpoints, joined
+from engine.checkpoint.slot_checkpoints import SlotCheckpoints, joined, slot_suffix
 from engine.cluster.discovery import ask_cluster_map, endpoint_of
 from engine.cluster.topology import SLOTS, ClusterMap, Node
 from engine.codec.slot_router import KEY_PREFIX
@@ -178,6 +178,16 @@ class ClusterClaim:
             return cast(Mapping[bytes, bytes], answers[1])
         finally:
             await client.aclose()
+
+
+async def read_whole(
+    target: Endpoint, settings: TargetSettings, task_id: str, line: str
+) -> Checkpoint | None:
+    """What a cluster has of a line, all slots together; changes nothing. Raises as `ClusterClaim.peek`."""
+    key = checkpoint_key(task_id, line)
+    claim = LineClaim(target, settings, key, connection_prefix="")
+    suffix = slot_suffix(task_id, line)
+    return await ClusterClaim(target, settings, claim, key=key, suffix=suffix).peek()
 
 
 def _moves(slot: int, error: MovedError) -> TargetNotReady:

@@ -35,10 +35,9 @@ class Place(Protocol):
 class FixedPlace:
     """One address."""
 
-    is_cluster_shard = False
-
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, *, is_cluster_shard: bool = False) -> None:
         self.endpoint = endpoint
+        self.is_cluster_shard = is_cluster_shard
 
     async def locate(self) -> Endpoint:
         """The address."""

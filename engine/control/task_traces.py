@@ -7,7 +7,7 @@ import re
 import shutil
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from engine.checkpoint.catalog import (
     remove_of_task,
     remove_of_task_on_shard,
 )
+from engine.checkpoint.cluster_claim import read_whole
 from engine.cluster.discovery import primaries_of
 from engine.cluster.sentinel import ask_primary
 from engine.connect import connect_hint
@@ -49,6 +50,7 @@ from engine.errors import (
     TargetUnreachable,
     TaskNotReached,
 )
+from engine.settings import TargetSettings
 
 TIMEOUT_SECONDS = 10.0
 
@@ -171,10 +173,12 @@ async def find_traces(spool_dir: Path, target: Endpoint | None) -> list[TaskTrac
     local = local_traces(spool_dir)
     stored: dict[str, list[StoredCheckpoint]] = {}
     if target is not None:
-        for server in (await target_servers(target))[0]:
+        servers, is_cluster = await target_servers(target)
+        for server in servers:
             async with target_client(server) as client:
                 for it in await list_stored(client):
-                    stored.setdefault(it.task_id, []).append(it)
+                    whole = await _whole(it, target) if is_cluster else it
+                    stored.setdefault(it.task_id, []).append(whole)
     return [
         TaskTrace(name=name, local=local.get(name), checkpoints=stored.get(name, []))
         for name in sorted(local.keys() | stored.keys())
@@ -195,7 +199,8 @@ async def find_trace(name: str, spool_dir: Path, target: Endpoint | None) -> Tas
         for server in servers:
             async with target_client(server) as client:
                 if is_cluster:
-                    stored += [it for it in await list_stored(client) if it.task_id == name]
+                    own = [it for it in await list_stored(client) if it.task_id == name]
+                    stored += [await _whole(it, target) for it in own]
                 else:
                     stored = await read_of_task(client, name, searches=True)
     if local is None and not stored:
@@ -205,6 +210,17 @@ async def find_trace(name: str, spool_dir: Path, target: Endpoint | None) -> Tas
             hint="redis-ferry tasks list shows what there is; --target URL looks on a target, too",
         )
     return TaskTrace(name=name, local=local, checkpoints=stored)
+
+
+async def _whole(stored: StoredCheckpoint, target: Endpoint) -> StoredCheckpoint:
+    """With the position that all slots of a cluster have; the line's own key knows the epoch only."""
+    if stored.checkpoint is None:
+        return stored
+    found = await read_whole(target, TargetSettings(), stored.task_id, stored.line)
+    if found is None:
+        return stored
+    phase = "snapshot" if found.position is None else "stream"
+    return replace(stored, checkpoint=found, phase=phase)
 
 
 async def refuse_if_it_runs(trace: TaskTrace, target: Endpoint | None) -> None:
@@ -247,9 +263,9 @@ async def forget(trace: TaskTrace, target: Endpoint | None) -> list[str]:
             hint="check --spool-dir; move these files away, or remove the folder by hand",
         )
     removed: list[str] = []
-    if target is not None and trace.checkpoints:
+    if target is not None:
         servers, is_cluster = await target_servers(target)
-        for server in servers:
+        for server in servers if trace.checkpoints or is_cluster else []:
             async with target_client(server) as client:
                 if is_cluster:
                     keys = await remove_of_task_on_shard(client, trace.name)

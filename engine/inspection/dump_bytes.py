@@ -6,9 +6,10 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from engine.cluster.places import place_of
+from engine.cluster.discovery import ask_cluster_map, endpoint_of
+from engine.cluster.places import FixedPlace, place_of
 from engine.endpoint import Endpoint
-from engine.errors import ConfigError, EngineError, SourceLinkLost
+from engine.errors import ConfigError, EngineError, SourceLinkLost, SourceRefused
 from engine.settings import SourceSettings, SpoolSettings
 from engine.source.intake import Intake, IntakeEvents
 from engine.source.snapshot_turns import SnapshotTurns
@@ -35,8 +36,34 @@ async def file_chunks(path: Path) -> AsyncIterator[bytes]:
         ) from error
 
 
-async def server_chunks(endpoint: Endpoint) -> AsyncIterator[bytes]:
+async def shards_of(endpoint: Endpoint, *, reads_from_replica: bool) -> list[Endpoint]:
+    """A node of each shard where the server is of a cluster; else the server itself.
+
+    Raises:
+        SourceUnreachable, SourceAuthError, SourceNotReady. SourceRefused: slots are served by nobody.
+    """
+    if endpoint.sentinel is not None or endpoint.unix_path is not None:
+        return [endpoint]
+    seconds = SourceSettings().connect_timeout_seconds
+    found = await ask_cluster_map(endpoint, role="source", timeout_seconds=seconds)
+    if found is None:
+        return [endpoint]
+    if found.unserved:
+        raise SourceRefused(
+            f"{found.unserved} slots of the cluster are served by nobody",
+            hint="repair it first: redis-cli --cluster check, redis-cli --cluster fix",
+        )
+    nodes = []
+    for shard in found.shards:
+        replica = next((it for it in shard.replicas if it.is_up), None)
+        nodes.append(replica if replica is not None and reads_from_replica else shard.primary)
+    return [endpoint_of(it, endpoint) for it in nodes]
+
+
+async def server_chunks(endpoint: Endpoint, *, is_shard: bool = False) -> AsyncIterator[bytes]:
     """The snapshot that the server makes for a replica; close the iterator when it has ended.
+
+    is_shard: it is a node of a cluster, one of `shards_of`.
 
     Raises:
         SourceError: no connection, no permission (PSYNC), or the link was lost.
@@ -49,7 +76,9 @@ async def server_chunks(endpoint: Endpoint) -> AsyncIterator[bytes]:
 
     spool = Spool.recover(SpoolSettings(), line="0", run_name=f"inspect-{time.time_ns()}")
     intake = Intake(
-        place_of(endpoint, role="source"),
+        FixedPlace(endpoint, is_cluster_shard=True)
+        if is_shard
+        else place_of(endpoint, role="source"),
         SourceSettings(),
         spool,
         LineStats(),

@@ -8,6 +8,7 @@ from engine.codec.dump_scan import OTHER_PREFIXES, DumpScan
 from engine.codec.logical import module_name
 from engine.codec.rdb_grammar import MODULE_AUX, NAMES
 from engine.codec.value_items import KINDS
+from engine.inspection.totals import ScanTotals
 from engine.quantities import byte_count
 
 TTL_NAMES = (
@@ -18,7 +19,7 @@ MORE_PREFIXES = "(other prefixes)"
 SHOWN_KEY_BYTES = 80
 
 
-def figures(scan: DumpScan, *, name: str, prefixes_shown: int) -> dict[str, Any]:
+def figures(scan: DumpScan | ScanTotals, *, name: str, prefixes_shown: int) -> dict[str, Any]:
     """Everything the scan counted. name: of the file, or the server's address."""
     databases: dict[str, Any] = {}
     types: dict[str, Any] = {}
@@ -72,7 +73,7 @@ def _encoding(number: int, is_valkey: bool) -> str:
     return NAMES.get(number, f"type {number}")
 
 
-def _aux(scan: DumpScan, name: bytes) -> str:
+def _aux(scan: DumpScan | ScanTotals, name: bytes) -> str:
     return text(scan.aux.get(name, b""))
 
 
@@ -81,7 +82,7 @@ def text(raw: bytes) -> str:
     return raw.decode("utf-8", "backslashreplace")
 
 
-def _prefixes(scan: DumpScan, shown: int) -> list[dict[str, Any]]:
+def _prefixes(scan: DumpScan | ScanTotals, shown: int) -> list[dict[str, Any]]:
     found = sorted(scan.prefixes.items(), key=lambda it: -it[1][1])
     return [
         {

@@ -8,13 +8,17 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
+from engine.checkpoint.catalog import find_checkpoint_keys, names_in, open_connections
+from engine.checkpoint.checkpoint import checkpoint_key
+from engine.checkpoint.cluster_claim import read_whole
 from engine.cluster.discovery import ask_cluster_map, endpoint_of
+from engine.cluster.topology import ClusterMap
 from engine.control_client import LOST, control_client, raise_if_cancelled
 from engine.endpoint import Endpoint
-from engine.errors import EngineError
+from engine.errors import EngineError, TargetRefused
 from engine.preflight.asking import Conversation
-from engine.preflight.facts import TargetState
-from engine.preflight.target_side import ask_facts, ask_target, unreachable
+from engine.preflight.facts import FoundCheckpoint, TargetState
+from engine.preflight.target_side import SCAN_BUDGET_SECONDS, ask_facts, ask_target, unreachable
 from engine.settings import TaskSettings
 
 _SUMS = ("used_memory_bytes", "maxmemory_bytes")
@@ -51,6 +55,7 @@ async def ask_target_or_shards(
         made["maxmemory_bytes"] = 0
     made["keys"] = {0: sum(it["keys"].get(0, 0) for it in facts)}
     made["denials"] = next((it["denials"] for it in facts if it["denials"]), ())
+    checkpoints = await _ask_checkpoints(settings, found, looks_for_tasks=looks_for_tasks)
     # A cluster has one database.
     made["missing_db"] = next((db for db in databases if db), None)
     made["databases"] = 1
@@ -59,7 +64,57 @@ async def ask_target_or_shards(
         shards=len(found.shards),
         slots_unserved=found.unserved,
         **made,
+        **checkpoints,
     )
+
+
+async def _ask_checkpoints(
+    settings: TaskSettings, found: ClusterMap, *, looks_for_tasks: bool
+) -> dict[str, Any]:
+    """Of this task, all slots together, and the names of others."""
+    seconds, task_id = settings.target_link.connect_timeout_seconds, settings.task_id
+    workers: set[str] = set()
+    keys = {checkpoint_key(task_id, "0")}
+    for shard in found.shards:
+        client = control_client(
+            endpoint_of(shard.primary, settings.target), timeout_seconds=seconds
+        )
+        try:
+            workers |= set(await open_connections(client, task_id) or ())
+            if looks_for_tasks:
+                some = await find_checkpoint_keys(client, budget_seconds=SCAN_BUDGET_SECONDS)
+                keys |= set(some.keys)
+        except LOST:  # not permitted: among the permissions
+            raise_if_cancelled()
+        finally:
+            await client.aclose()
+    names = [names_in(key) for key in sorted(keys)]
+    made: dict[str, Any] = {
+        "workers": tuple(sorted(workers)),
+        "other_tasks": tuple(sorted({task for task, _ in names} - {task_id})),
+    }
+    lines: list[FoundCheckpoint] = []
+    for line in [line for task, line in names if task == task_id]:
+        try:
+            whole = await read_whole(settings.target, settings.target_link, task_id, line)
+        except TargetRefused as error:
+            made["checkpoint_error"] = error
+            continue
+        except EngineError:
+            raise_if_cancelled()
+            continue
+        if whole is not None:
+            lines.append(
+                FoundCheckpoint(
+                    task_id=task_id,
+                    offset=-1 if whole.position is None else whole.position.offset,
+                    replid="" if whole.position is None else whole.position.replid,
+                    epoch=whole.epoch,
+                )
+            )
+    # The line that has least tells what is to be expected.
+    made["checkpoint"] = min(lines, key=lambda it: it.offset, default=None)
+    return made
 
 
 async def _is_cluster(endpoint: Endpoint, seconds: float) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from redis.asyncio import Redis
@@ -14,6 +14,7 @@ from engine.checkpoint.catalog import (
     names_in,
     open_connections,
     read_of_task,
+    read_stored,
 )
 from engine.connect import connect_hint
 from engine.control_client import control_client, raise_if_cancelled
@@ -214,8 +215,20 @@ async def _ask_checkpoints(client: Redis, task_id: str, looks_for_tasks: bool) -
             raise_if_cancelled()
             return found
         names = {names_in(key)[0] for key in others.keys}
+        if stored is None:
+            found |= await _checkpoint_of_lines(client, task_id, others.keys)
         found["other_tasks"] = tuple(sorted(names - {task_id}))
     return found
+
+
+async def _checkpoint_of_lines(
+    client: Redis, task_id: str, keys: Sequence[bytes]
+) -> dict[str, Any]:
+    """Of a source cluster's lines that which has least."""
+    own = [await read_stored(client, key) for key in keys if names_in(key)[0] == task_id]
+    made = [_checkpoint(it) for it in own if it is not None]
+    broken = next((it for it in made if "checkpoint_error" in it), None)
+    return broken or min(made, key=lambda it: int(it["checkpoint"].offset), default={})
 
 
 def _checkpoint(stored: StoredCheckpoint) -> dict[str, Any]:

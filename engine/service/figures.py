@@ -11,7 +11,12 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from engine.checkpoint.checkpoint import checkpoint_key
+from engine.checkpoint.slot_checkpoints import slot_suffix
 from engine.cluster.discovery import primaries_of
+from engine.cluster.topology import SLOTS
+from engine.codec.slot_router import KEY_PREFIX as SLOT_KEY_PREFIX
+from engine.codec.slots import slot_tags
 from engine.control_client import control_client, raise_if_cancelled
 from engine.endpoint import Endpoint, Role
 from engine.errors import EngineError
@@ -39,9 +44,14 @@ class Figures:
 
 
 class Sizes:
-    """The number of keys on one side, a cluster's summed up; asked again and again, the last answer while there is none."""
+    """The number of keys on one side, a cluster's summed up; asked again and again, the last answer while there is none.
 
-    def __init__(self, endpoint: Endpoint, role: Role) -> None:
+    task_id: of a target, whose checkpoints do not count; lines: their names, as they get known.
+    """
+
+    def __init__(self, endpoint: Endpoint, role: Role, *, task_id: str = "") -> None:
+        self._task_id = task_id
+        self.lines: frozenset[str] = frozenset()
         self._endpoint = endpoint
         self._role = role
         self._clients: list[Redis] = []
@@ -53,12 +63,26 @@ class Sizes:
             if not self._clients:
                 await self._find()
             infos = await asyncio.gather(*(it.info("keyspace") for it in self._clients))
+            own = await asyncio.gather(*(self._own_on(it) for it in self._clients))
         except (EngineError, RedisError, OSError):
             raise_if_cancelled()
             await self.close()  # the next time a cluster may look otherwise
             return
         raise_if_cancelled()
-        self.keys = sum(_keys_in(info) for info in infos)
+        self.keys = max(0, sum(_keys_in(info) for info in infos) - sum(own))
+
+    async def _own_on(self, client: Redis) -> int:
+        """Keys of ours there; those of a cluster's slots come and go together, and are counted where slot 0 is."""
+        if not self._task_id or not self.lines:
+            return 0
+        tag = slot_tags()[:4]
+        pipe = client.pipeline(transaction=False)
+        for line in sorted(self.lines):
+            pipe.exists(checkpoint_key(self._task_id, line))
+            pipe.exists(SLOT_KEY_PREFIX + tag + b"}" + slot_suffix(self._task_id, line))
+        answers = await pipe.execute(raise_on_error=False)
+        found = [0 if isinstance(it, Exception) else int(it) for it in answers]  # of another shard
+        return sum(found[::2]) + SLOTS * sum(found[1::2])
 
     async def _find(self) -> None:
         servers = await primaries_of(
@@ -86,13 +110,14 @@ def _keys_in(info: Mapping[str, Any]) -> int:
 class Gauge:
     """Makes figures of a running task's status and of both servers' sizes. source: None for a backup."""
 
-    def __init__(self, source: Endpoint | None, target: Endpoint) -> None:
+    def __init__(self, source: Endpoint | None, target: Endpoint, *, task_id: str) -> None:
         self._source = None if source is None else Sizes(source, "source")
-        self._target = Sizes(target, "target")
+        self._target = Sizes(target, "target", task_id=task_id)
         self._ops = Rate()
 
     async def look(self, status: TaskStatus, *, is_migrating: bool) -> Figures:
         """Ask both servers and put everything together; takes at most some ASK_TIMEOUT_SECONDS."""
+        self._target.lines = frozenset(it.name for it in status.lines)
         asked = [self._target.ask()] + ([] if self._source is None else [self._source.ask()])
         await asyncio.gather(*asked)
         return self.put_together(status, is_migrating=is_migrating)

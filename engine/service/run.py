@@ -64,7 +64,9 @@ class Run:
         self._on_figures = on_figures
         self._on_end = on_end
         self._prepare = prepare
-        self._gauge = Gauge(settings.source if asks_source else None, settings.target)
+        self._gauge = Gauge(
+            settings.source if asks_source else None, settings.target, task_id=settings.task_id
+        )
         self._task: Task | None = None
         self._stopping = asyncio.Event()
         self._halt_reason: str | None = None

@@ -51,6 +51,11 @@ def test_into_a_cluster_and_out_of_it(sdk: Any, client: Any) -> None:
             lambda: int(client.show_migration_task_stats(asked).source_dbsize) >= KEYS,
             "the shards' sizes are summed",
         )
+        asked = sdk.ShowMigrationTaskStatsRequest(task_id=into)
+        wait_until(
+            lambda: int(client.show_migration_task_stats(asked).target_dbsize) == KEYS,
+            "checkpoints are no keys of the target",
+        )
         for task_id in (out, into):
             client.stop_migration_task(sdk.StopMigrationTaskRequest(task_id=task_id))
             wait_until(has_status(sdk, client, task_id, "TERMINATED"), "it has stopped")
