@@ -23,6 +23,7 @@ from tests.servers.cluster import ClusterNode, RunningCluster
 
 pytestmark = [pytest.mark.live, pytest.mark.faults]
 NAME = "redis-8.2"
+PATIENCE_SECONDS = 180.0  # many processes, and maybe other tests, on two cores
 PROGRESS_SECONDS = 1.0  # between two looks of the worker's progress
 CONFIG = {"repl-diskless-sync-delay": 0, "repl-backlog-size": "32mb"}
 
@@ -108,7 +109,13 @@ def catches_up(worker: Worker, source: RunningCluster) -> None:
             a >= b for a, b in zip(lines, wanted, strict=True)
         )  # fmt: skip
 
-    worker.wait_for(is_there, f"offsets {wanted} are applied", deadline_seconds=120)
+    worker.wait_for(is_there, f"offsets {wanted} are applied", deadline_seconds=PATIENCE_SECONDS)
+
+
+def streams(worker: Worker) -> None:
+    worker.wait_for(
+        lambda it: it["state"] == "stream", "the stream", deadline_seconds=PATIENCE_SECONDS
+    )
 
 
 def source_fails_over(source: RunningCluster, shard: int) -> None:
@@ -131,7 +138,7 @@ def test_both_clusters_change_all_the_time(start_server: StartServer, tmp_path: 
     ):
         load.has_written(2000)
         worker.start()
-        worker.wait_for(lambda it: it["state"] == "stream", "the stream")
+        streams(worker)
         moved, waits, recoveries = 0, 0, []
 
         def reshard(slots: list[int], to: ClusterNode) -> None:
@@ -139,23 +146,24 @@ def test_both_clusters_change_all_the_time(start_server: StartServer, tmp_path: 
             nonlocal moved, waits
             for part in (slots[: len(slots) // 2], slots[len(slots) // 2 :]):
                 target.move_slots(part, to)
-                worker.wait_for(lambda it: it["state"] == "stream", "the stream")
+                streams(worker)
                 moved += len(part)
                 waits += worker.status["slot_waits"]
                 worker.kill()
                 load.has_written(200)
                 worker.start()
-            worker.wait_for(lambda it: it["state"] == "stream", "the stream again")
+            streams(worker)
 
         def recovers() -> None:
             began, before = time.monotonic(), worker.status["applied_offset"]
             worker.wait_for(
                 lambda it: it["state"] == "stream" and it["applied_offset"] > before,
                 "applying again",
+                deadline_seconds=PATIENCE_SECONDS,
             )
             recoveries.append(time.monotonic() - began)
 
-        for number in range(3):
+        for number in range(2):
             first, second = target.primaries()[:2]
             slots = sorted(target.map().shards[0].slots)[:4000]
             reshard(slots, second)
@@ -165,12 +173,12 @@ def test_both_clusters_change_all_the_time(start_server: StartServer, tmp_path: 
             worker.kill()
             load.has_written(300)
             worker.start()
-            worker.wait_for(lambda it: it["state"] == "stream", "the stream again")
+            streams(worker)
             source_fails_over(source, rng.randrange(3))
             load.has_written(300)
             worker.kill()
             worker.start()
-            worker.wait_for(lambda it: it["state"] == "stream", "the stream again")
+            streams(worker)
             if number == 1:
                 added = target.add_node()
                 reshard(sorted(target.map().shards[1].slots)[:1000], added)
@@ -181,10 +189,10 @@ def test_both_clusters_change_all_the_time(start_server: StartServer, tmp_path: 
         print(
             f"slots moved {moved}, waited for {waits}, totals {dict(worker.totals)}, recoveries {recoveries}"
         )
-        assert moved >= 24_000
+        assert moved >= 16_000
         assert waits > 0
         assert worker.totals["full_resyncs"] == 3  # at the beginning, one for each line
-        assert worker.totals["target_reconnects"] >= 3
+        assert worker.totals["target_reconnects"] >= 2
         assert max(recoveries) < 2.0 + PROGRESS_SECONDS
 
 
