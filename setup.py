@@ -12,6 +12,7 @@ from setuptools import Extension, setup
 
 COMPILED_MODULES = (
     "aof_scan",
+    "big_values",
     "block_writer",
     "bridge",
     "command_reader",
@@ -36,10 +37,12 @@ COMPILED_MODULES = (
     "slots",
     "snapshot",
     "stream",
+    "stream_expander",
     "stream_check",
     "stream_items",
     "stream_selector",
     "value_check",
+    "value_expander",
     "value_items",
 )
 required = os.environ.get("REDIS_FERRY_REQUIRE_COMPILED") == "1"

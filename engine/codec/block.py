@@ -13,6 +13,8 @@ class Block:
     is_transaction: data ends with EXEC, and the last reply is that of the
     commands between MULTI and it. guard_replies: replies before MULTI's own (checkpoint.py, guard).
     skipped: replies by which the target kept what it had. is_exact: expiries in it reach the target without a margin.
+    is_alone: to be sent when everything before it is confirmed, and nothing behind it before it is. may_be_gone: what it
+    names may have expired meanwhile.
     """
 
     __slots__ = (
@@ -20,9 +22,11 @@ class Block:
         "data",
         "db",
         "guard_replies",
+        "is_alone",
         "is_exact",
         "is_transaction",
         "keys",
+        "may_be_gone",
         "offset",
         "received_seconds",
         "replies",
@@ -57,6 +61,8 @@ class Block:
         self.sent_seconds = 0.0
         self.skipped = 0
         self.is_exact = False
+        self.is_alone = False
+        self.may_be_gone = False
 
     def command_index(self, reply: int, element: int) -> int:
         """Which command of `data` got reply number `reply`, or element `element` of EXEC's (-1: none)."""

@@ -18,6 +18,9 @@ if cython.compiled:
 
 from engine.errors import CorruptRdb
 
+FARTHEST = 8192  # what a reference may go back
+LONGEST = 264  # what an item may give
+
 
 def lzf_measure(
     source: bytes,
@@ -140,3 +143,92 @@ def lzf_decompress(source: bytes, expected: cython.ulonglong) -> bytes:
         CorruptRdb: it stands for something else; the offset counts in `source`.
     """
     return lzf_expand(source, 0, len(source), expected)
+
+
+@cython.cclass
+class LzfStream:
+    """A string that is too long to be held: bytes in as they come, pieces of at least `piece_bytes` out.
+
+    A reference goes back 8,192 bytes at most, so that much of the output is kept. made: bytes given out and waiting.
+    """
+
+    def __init__(self, expected: cython.ulonglong, piece_bytes: cython.Py_ssize_t) -> None:
+        self.expected = expected
+        self.piece_bytes = piece_bytes
+        self.made = 0
+        self.room = bytearray(FARTHEST + piece_bytes + LONGEST)
+        self.filled = self.given = 0
+
+    def take(
+        self, source: bytearray, start: cython.Py_ssize_t, end: cython.Py_ssize_t
+    ) -> cython.Py_ssize_t:
+        """Walk whole items of source[start:end] until a piece is full. Returns where it stopped.
+
+        Raises:
+            CorruptRdb: as lzf_measure; the offset counts in `source`.
+        """
+        at: cython.Py_ssize_t = start
+        item: cython.Py_ssize_t
+        control: cython.Py_ssize_t
+        back: cython.Py_ssize_t
+        length: cython.Py_ssize_t
+        i: cython.Py_ssize_t
+        filled: cython.Py_ssize_t = self.filled
+        full: cython.Py_ssize_t = self.given + self.piece_bytes
+        room: cython.p_uchar
+        data: cython.p_uchar
+        if start < 0 or end > len(source):
+            raise CorruptRdb("LZF: input lies outside its string", offset=start)
+        if cython.compiled:
+            room = cython.cast(cython.p_uchar, cython.cast(cython.p_char, self.room))
+            data = cython.cast(cython.p_uchar, cython.cast(cython.p_char, source))
+        else:
+            room = self.room
+            data = source
+        while at < end and filled < full:
+            item = at
+            control = data[at]
+            at += 1
+            if control < 32:
+                length = control + 1
+                if length > end - at:
+                    at = item
+                    break
+                for i in range(length):
+                    room[filled + i] = data[at + i]
+                at += length
+            else:
+                length = control >> 5
+                if end - at < (2 if length == 7 else 1):
+                    at = item
+                    break
+                if length == 7:
+                    length += data[at]
+                    at += 1
+                back = ((control & 31) << 8 | data[at]) + 1
+                at += 1
+                length += 2
+                if back > filled:
+                    raise CorruptRdb("LZF: reference before the first byte", offset=item)
+                for i in range(length):
+                    room[filled + i] = room[filled + i - back]
+            filled += length
+            self.made += length
+            if self.made > self.expected:
+                raise CorruptRdb(
+                    f"LZF: more comes out than the {self.expected} bytes said", offset=item
+                )
+        self.filled = filled
+        return at
+
+    def waiting(self) -> cython.Py_ssize_t:
+        """Bytes that have come out and were not given."""
+        return self.filled - self.given
+
+    def give(self) -> bytes:
+        """Those bytes."""
+        keep: cython.Py_ssize_t = min(self.filled, FARTHEST)
+        piece: bytes = bytes(self.room[self.given : self.filled])
+        self.room[:keep] = bytes(self.room[self.filled - keep : self.filled])
+        self.filled = self.given = keep
+        return piece

@@ -18,6 +18,7 @@ class SnapshotPlan:
     target_rdb_version: goes into the footer of every RESTORE payload; the target must accept it.
     redis_types, valkey_types: value types the target loads, by the family of the *source's* magic, because
     numbers from 22 on mean different things in the two families (rdb.h of Redis and of Valkey).
+    value_limit_bytes: most that one argument of a command may have.
     strings_as_set: plain strings go as SET, which costs the target less than RESTORE; needs a target with
     SET … PXAT (6.2).
     """
@@ -34,6 +35,11 @@ class SnapshotPlan:
     value_limit_bytes: int = (
         512 * MIB
     )  # proto-max-bulk-len's default: a larger payload cannot be sent
+    big_value_bytes: int = 16 * MIB  # larger values go in parts, as commands
+    part_suffix: bytes = b""  # of the name under which a big value is built (part_names.py)
+    part_tags: bytes | None = None  # slots.slot_tags(): the target is a cluster
+    stream_counters: bool = True  # the target takes XSETID … ENTRIESADDED (7.0)
+    creates_consumers: bool = True  # it has XGROUP CREATECONSUMER (6.2)
     check_values: bool = False  # walk the inside of every value as well
     drops_field_ttls: bool = False  # a target without field TTLs gets such hashes without them
     skips_refused: bool = False  # what the target cannot hold is left out and told, not an error

@@ -18,6 +18,9 @@ cdef class RdbWalker:
     cdef Py_ssize_t text_start
     cdef Py_ssize_t text_end
     cdef Py_ssize_t value_limit
+    cdef Py_ssize_t wanted  # window position where the string ends whose bytes are missing; 0: it is no string
+    cdef Py_ssize_t skip_left  # bytes of a string to be passed over that have not come
+    cdef bytes held_key  # of a value whose record is not in the window any more
     cdef Py_ssize_t crc_pos
     cdef unsigned long long number
     cdef unsigned long long crc
@@ -47,3 +50,6 @@ cdef class RdbWalker:
     cdef Py_ssize_t skip_annotated(self, Py_ssize_t at) except -2
     cdef bytes text_at(self, Py_ssize_t at)
     cdef bytes key_text(self)
+    cdef begin_skipping(self)
+    cdef skip_items(self, unsigned long long left)
+    cdef int skip_some(self) except -1

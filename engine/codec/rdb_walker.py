@@ -52,6 +52,9 @@ class RdbWalker:
         self.crc = 0
         self.crc_pos = 0
         self.value_limit = value_limit_bytes
+        self.wanted = 0
+        self.skip_left = 0
+        self.held_key = None
         self.program = PROGRAM
         if not cython.compiled:
             self.starts = [0] * 256
@@ -76,6 +79,7 @@ class RdbWalker:
             self.value_start -= keep
             self.crc_pos -= keep
             self.record = 0
+        self.wanted = 0
         self.window += chunk
         self.end = len(self.window)
         self.bind()
@@ -93,7 +97,7 @@ class RdbWalker:
         if (
             self.state == 2
             and self.op < 243
-            and self.value_start > self.record
+            and (self.value_start > self.record or self.held_key is not None)
             and not self.is_naming
         ):
             self.is_naming = True  # a key that is broken itself must not be asked for again
@@ -262,7 +266,10 @@ class RdbWalker:
                 self.check_length(self.number, at)
             self.text_start = after
             after += self.number
-            return after if after <= self.end else -1
+            if after <= self.end:
+                return after
+            self.wanted = after
+            return -1
         if first <= 0xC2:
             after = at + 1 + (1 << (first - 0xC0))
             return after if after <= self.end else -1
@@ -282,7 +289,10 @@ class RdbWalker:
             self.check_length(packed, at)
         self.text_start = after
         after += packed
-        return after if after <= self.end else -1
+        if after <= self.end:
+            return after
+        self.wanted = after
+        return -1
 
     def check_length(self, length, at):
         if length > 1 << 40:
@@ -457,4 +467,45 @@ class RdbWalker:
 
     def key_text(self):
         """The key of the current key record."""
+        if self.held_key is not None:
+            return self.held_key
         return self.text_at(self.record + 1)
+
+    # ---- a value that is not held: `record` follows `pos`, so that its bytes go; `held_key` names it
+
+    def begin_skipping(self):
+        """Stand before the value of the current key record, to pass over it with `skip_some`."""
+        self.pos = self.value_start
+        self.pc = self.starts[self.op] + 1
+        self.depth = 0
+        self.skip_left = 0
+
+    def skip_items(self, left):
+        """The same before an item of a value, `left` of which are still to come."""
+        pc: cython.int = self.starts[self.op] + 1
+        while self.program[pc] != 4:  # the items' LOOP, behind a FIX at most
+            pc += 2 if self.program[pc] == 3 else 1
+        self.remaining[0] = left
+        self.body[0] = pc + 3
+        self.pc = pc + 3
+        self.depth = 1
+        self.skip_left = 0
+
+    def skip_some(self):
+        """Pass over what is there of the value, and let its bytes go: 1 at its end, 0 when more must be fed."""
+        count: cython.Py_ssize_t = min(self.skip_left, self.end - self.pos)
+        code: cython.int
+        found: cython.int = 0
+        self.pos += count
+        self.skip_left -= count
+        if self.skip_left == 0:
+            self.wanted = 0
+            found = self.run_program()
+            if found == 0 and self.wanted > self.end:
+                self.skip_left = self.wanted - self.end
+                self.pos = self.end
+                code = self.program[self.pc]
+                if code == 2 or code == 9:  # an ANNOTATED is gone on with until its end mark
+                    self.pc += 1
+        self.record = self.pos
+        return found

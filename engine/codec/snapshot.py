@@ -11,12 +11,14 @@ try:
 except ModuleNotFoundError:
     from engine.codec import cython_shim as cython
 if not cython.compiled:
+    from engine.codec.big_values import GIVES_OUT, NEEDS_MORE, BigValues
     from engine.codec.bridge import ValueBridge
     from engine.codec.crc64 import crc64_short
     from engine.codec.out_buffer import OutBuffer
-    from engine.codec.rdb_walker import FINISHED, NEED_DATA, RdbWalker
+    from engine.codec.rdb_walker import FINISHED, NEED_DATA
 
 from engine.codec import rdb_grammar as grammar
+from engine.codec.big_values import EMPTY_KEYS
 from engine.codec.block import Block
 from engine.codec.crc64 import LONG_BYTES, crc64
 from engine.codec.field_times import length_prefixed, listpack_with_later_times
@@ -28,14 +30,13 @@ from engine.settings import ConflictPolicy
 KEYDB_MEMBER_TTL = "KeyDB member TTLs"
 MODULE_AUX = "module aux data"
 SLOT_IMPORT = "keys of slots being imported"
-EMPTY_KEYS = "empty collections"
 KEY_METADATA = "key metadata"
 
 MAX_LATE_HASHES = 100_000
 
 
 @cython.cclass
-class SnapshotTranscoder(RdbWalker):
+class SnapshotTranscoder(BigValues):
     """Feed chunks of an RDB, take blocks until `next_block` returns None, feed again; `finish` at the end.
 
     aux: the RDB's own fields (redis-ver, repl-id, …), latest value each. keys_read: key records so far.
@@ -46,12 +47,11 @@ class SnapshotTranscoder(RdbWalker):
     in their fields. late_hashes: (db, key) of those with it in their fields; late_hashes_lost: how many more.
     recorder: a KeyRecorder for the keys written; None records nothing.
     refused: (db, key, type, why) of what the target cannot hold and the plan leaves out; to be emptied by the caller.
-    bridged: keys written in another form than the source's.
+    bridged: keys written in another form than the source's. Values over plan.big_value_bytes go in parts (big_values.py).
     """
 
     def __init__(self, plan) -> None:
-        RdbWalker.__init__(self, plan.value_limit_bytes)
-        self.plan = plan
+        BigValues.__init__(self, plan)
         self.out = OutBuffer(plan.block_bytes + 64 * 1024)
         self.block_bytes = plan.block_bytes
         self.target_version = plan.target_rdb_version
@@ -130,13 +130,26 @@ class SnapshotTranscoder(RdbWalker):
         """
         code: cython.int
         while self.out.pos < self.block_bytes:
+            if self.big_value != 0:
+                code = self.go_on_with_value()
+                if code == NEEDS_MORE:
+                    break
+                if code == GIVES_OUT:
+                    return self.take_block() if self.block_replies > 0 else self.alone_block()
+                continue
             code = self.step()
             if code == NEED_DATA:
+                if self.grows_too_large():
+                    continue
                 break
             if code == FINISHED:
                 self.is_finished = True
                 break
             if self.op < 243:
+                if self.pos - self.value_start > self.big_bytes and self.begin_value(
+                    self.pos - self.value_start
+                ):
+                    continue
                 self.take_key()
             else:
                 self.take_opcode()

@@ -1,6 +1,7 @@
 from engine.codec.value_items cimport ValueItems
 
 cdef class StreamItems(ValueItems):
+    cdef public bint gives_deleted
     cdef int generation
     cdef set seen
     cdef unsigned long long ms  # the open node's master id

@@ -30,9 +30,13 @@ MASK = (1 << 64) - 1
 
 @cython.cclass
 class StreamItems(ValueItems):
-    """A stream. `next_batch` until it gives an empty list, then `details`."""
+    """A stream. `next_batch` until it gives an empty list, then `details`.
+
+    gives_deleted: entries marked as deleted come as well, without fields: (ms, seq, None).
+    """
 
     def __init__(self, value_type: int, is_valkey: bool, value: bytes) -> None:
+        self.gives_deleted = False
         ValueItems.__init__(self, value_type, is_valkey, value)
 
     def begin(self):
@@ -113,8 +117,12 @@ class StreamItems(ValueItems):
         if self.piece_number("piece count") != expected:
             raise self.corrupt("stream: entry with a wrong piece count", self.node)
         if flags & DELETED:
-            return None
+            if not self.gives_deleted:
+                return None
+            pairs = None
         self.taken = 32
+        if pairs is None:
+            return ((self.ms + ms) & MASK, (self.seq + seq) & MASK, None)
         for piece in pairs:
             self.taken += len(piece)
         return ((self.ms + ms) & MASK, (self.seq + seq) & MASK, tuple(pairs))

@@ -22,6 +22,7 @@ from tests.codec.snapshot_commands import (
     other_commands,
     outputs,
     plan_like,
+    words,
 )
 from tests.corpus_files import (
     OpenDump,
@@ -251,10 +252,17 @@ def test_pre_release_module_value_is_refused() -> None:
 
 
 @pytest.mark.parametrize("chunk_bytes", [1, 64, 1 << 20])
-def test_the_value_limit_does_not_depend_on_the_chunks(chunk_bytes: int) -> None:
-    element = b"\x40\x64" + b"e" * 100
+@pytest.mark.parametrize("size", [400, 501])
+def test_the_limit_of_an_element_does_not_depend_on_the_chunks(size: int, chunk_bytes: int) -> None:
+    element = (0x4000 | size).to_bytes(2, "big") + b"e" * size
     file = b"REDIS0011\1\1k\x0a" + element * 10 + b"\xff" + bytes(8)
     chunks = [file[at : at + chunk_bytes] for at in range(0, len(file), chunk_bytes)]
+    transcoder = SnapshotTranscoder(plan_like(value_limit_bytes=500))
 
-    with pytest.raises(UnsupportedByTarget, match="limit"):
-        list(outputs(SnapshotTranscoder(plan_like(value_limit_bytes=500)), chunks))
+    if size <= 500:
+        blocks = list(outputs(transcoder, chunks))
+        pushes = [it for b in blocks for it in words(b.data) if it[0] == b"RPUSH"]
+        assert sum(it[2:].count(b"e" * size) for it in pushes) == 10
+        return
+    with pytest.raises(UnsupportedByTarget, match=r"hold b'k'.*elements has 50[1-9] bytes"):
+        list(outputs(transcoder, chunks))
