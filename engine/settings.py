@@ -148,6 +148,7 @@ class TaskSettings:
     field_ttls: FieldTtlPolicy = FieldTtlPolicy.REFUSE
     on_cross_slot: CrossSlotPolicy = CrossSlotPolicy.RESOLVE
     selection: Selection = EVERYTHING
+    big_value_bytes: int = 16 * MIB  # larger values of the snapshot are sent in parts
     resume_mode: ResumeMode = ResumeMode.AUTO
     delivery: DeliveryMode = DeliveryMode.EXACTLY_ONCE
     spool: SpoolSettings = field(default_factory=SpoolSettings)

@@ -120,6 +120,7 @@ class LineStats:
     leftovers_removed: int = 0
     keys_fetched_again: int = 0
     refused: int = 0  # keys and commands that the target cannot have, left out
+    big_values: int = 0  # keys of the snapshot that were sent in parts
     bridged: int = 0  # keys and commands written in another form than the source's
     cross_slot_split: int = 0  # commands and transactions that were split by slot
     cross_slot: Counter[str] = field(default_factory=Counter)  # by name of the command

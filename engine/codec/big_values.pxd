@@ -1,7 +1,7 @@
 from engine.codec.out_buffer cimport OutBuffer
 from engine.codec.rdb_walker cimport RdbWalker
 from engine.codec.stream_expander cimport StreamExpander
-from engine.codec.value_expander cimport DONE, FULL, REFUSED
+from engine.codec.value_expander cimport BEFORE_VALUE, BEHIND_VALUE, DONE, FULL, REFUSED
 
 cdef enum:
     NO_VALUE = 0
@@ -21,8 +21,10 @@ cdef class BigValues(RdbWalker):
     cdef int big_value
     cdef StreamExpander expander
     cdef bint has_field_ttls
+    cdef readonly bytes last_value_key
     cdef bint is_replace
-    cdef int db
+    cdef int db  # of the source
+    cdef readonly int target_db
     cdef long long expire_at_ms
     cdef long long idle_seconds
     cdef int frequency
@@ -43,7 +45,8 @@ cdef class BigValues(RdbWalker):
     cdef count(self, kind, number)
     cdef forget_attributes(self)
     cdef take_block(self)
-    cdef bytes target_key(self)
+    cdef bytes target_name(self)
+    cdef bint takes_value(self) except -1
     cdef bint grows_too_large(self) except -1
     cdef bint begin_value(self, Py_ssize_t known) except -1
     cdef int go_on_with_value(self) except -1

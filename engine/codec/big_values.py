@@ -14,7 +14,7 @@ except ModuleNotFoundError:
 if not cython.compiled:
     from engine.codec.rdb_walker import RdbWalker
     from engine.codec.stream_expander import StreamExpander
-    from engine.codec.value_expander import DONE, FULL, REFUSED
+    from engine.codec.value_expander import BEFORE_VALUE, BEHIND_VALUE, DONE, FULL, REFUSED
 
 from engine.codec import rdb_grammar as grammar
 from engine.codec.part_blocks import check_commands, finish_commands
@@ -44,7 +44,8 @@ LARGEST_HELD = 1 << 40  # the walker's own limit: what may be held is decided he
 class BigValues(RdbWalker):
     """The part of the snapshot transcoder that streams values; it writes the others.
 
-    big_value: what is due of one, NO_VALUE outside of them. big_values: how many were built so far.
+    big_value: what is due of one, NO_VALUE outside of them. big_values: how many were built so far. last_value_key: of the
+    one before.
     """
 
     def __init__(self, plan) -> None:
@@ -55,6 +56,7 @@ class BigValues(RdbWalker):
         self.big_values = 0
         self.expander = None
         self.has_field_ttls = False
+        self.last_value_key = None
 
     # ---- the transcoder's
 
@@ -76,9 +78,12 @@ class BigValues(RdbWalker):
     def take_block(self):
         raise NotImplementedError
 
-    def target_key(self):
-        """The name that the value at hand gets."""
-        return self.held_key
+    def target_name(self):
+        raise NotImplementedError
+
+    def takes_value(self):
+        """Whether the value at hand goes to the target at all."""
+        return True
 
     # ---- which values are big
 
@@ -109,13 +114,16 @@ class BigValues(RdbWalker):
             return False
         self.keys_read += 1
         self.last_hash = None
+        is_taken: cython.bint = self.takes_value()
         key = self.key_text()
-        if is_held:
+        if is_held or not is_taken:
             self.state = 2
             self.held_key = key
             self.begin_skipping()
             self.record = self.pos
             self.big_value = SKIPPING
+            if not is_taken:
+                return True
             self.refuse(
                 key,
                 f"{grammar.NAMES.get(self.op, self.op)}, RDB type {self.op}",
@@ -124,7 +132,7 @@ class BigValues(RdbWalker):
             )
             return True
         if self.version == 9 and self.op == 4:
-            self.last_hash = key
+            self.last_hash = self.target_name()
         if self.margin_ms > 0 and 0 <= self.expire_at_ms < self.horizon_ms:
             self.expire_at_ms += self.margin_ms
             self.margined += 1
@@ -188,7 +196,7 @@ class BigValues(RdbWalker):
         tags = self.plan.part_tags
         if tags is None:
             return part_name(self.plan.part_suffix)
-        slot = key_slot(self.target_key())
+        slot = key_slot(self.target_name())
         return part_name(self.plan.part_suffix, tags[4 * slot : 4 * slot + 4])
 
     def give_up(self):
@@ -201,17 +209,18 @@ class BigValues(RdbWalker):
         self.expander.replies = 0
         name = grammar.NAMES.get(self.op, f"type {self.op}")
         self.big_value = SKIPPING
-        if left < 0:
-            self.begin_skipping()
-        elif left > 0:
-            self.skip_items(left)
-        else:
+        if left == BEHIND_VALUE:
             self.end_value()
+        elif left == BEFORE_VALUE:
+            self.begin_skipping()
+        else:
+            self.skip_items(left)
         self.refuse(key, f"{name}, RDB type {self.op}", reason)
 
     def end_value(self):
         self.big_value = NO_VALUE
         self.state = 1
+        self.last_value_key = self.held_key
         self.held_key = None
         self.record = self.pos
         self.forget_attributes()
@@ -227,17 +236,22 @@ class BigValues(RdbWalker):
         """The key of the big value that is under way; None if there is none."""
         return self.held_key
 
+    @property
+    def part_name(self):
+        """Under which a value is being built; None if none is."""
+        return self.built_name() if self.big_value in (EXPANDING, FINISH) else None
+
     def alone_block(self):
         """The block that is due by itself."""
         self.put_select()
         may_be_gone = False
         if self.big_value == CHECK:
-            commands = check_commands(self.target_key())
+            commands = check_commands(self.target_name())
             self.big_value = BEGINNING
         else:
             commands = finish_commands(
                 self.built_name(),
-                self.target_key(),
+                self.target_name(),
                 expire_at_ms=self.expire_at_ms,
                 is_replace=self.is_replace,
             )

@@ -18,6 +18,14 @@ _TINY = b"\x00\x01?" + (6).to_bytes(2, "little")
 _TINY_PAYLOAD = _TINY + crc64(_TINY).to_bytes(8, "little")
 
 
+_TEXTS = ("DUMP payload", "no such key", "equal or smaller than the target stream", "BUSYGROUP")
+
+
+def may_be_of_part(text: str) -> bool:
+    """Whether `is_expected` could be true for this error, so that it is worth finding its command."""
+    return any(it in text for it in _TEXTS)
+
+
 def check_commands(key: bytes) -> list[bytes]:
     """BUSYKEY if the target has the key, else an error about the payload; nothing is changed (cluster.c, restoreCommand)."""
     return [encode("RESTORE", key, 0, NO_PAYLOAD)]

@@ -18,7 +18,7 @@ class SnapshotPlan:
     target_rdb_version: goes into the footer of every RESTORE payload; the target must accept it.
     redis_types, valkey_types: value types the target loads, by the family of the *source's* magic, because
     numbers from 22 on mean different things in the two families (rdb.h of Redis and of Valkey).
-    value_limit_bytes: most that one argument of a command may have.
+    value_limit_bytes: most that one argument of a command may have. string_limit_bytes: the same of a string on the target.
     strings_as_set: plain strings go as SET, which costs the target less than RESTORE; needs a target with
     SET … PXAT (6.2).
     """
@@ -35,6 +35,7 @@ class SnapshotPlan:
     value_limit_bytes: int = (
         512 * MIB
     )  # proto-max-bulk-len's default: a larger payload cannot be sent
+    string_limit_bytes: int = 512 * MIB
     big_value_bytes: int = 16 * MIB  # larger values go in parts, as commands
     part_suffix: bytes = b""  # of the name under which a big value is built (part_names.py)
     part_tags: bytes | None = None  # slots.slot_tags(): the target is a cluster

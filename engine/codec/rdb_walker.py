@@ -481,15 +481,18 @@ class RdbWalker:
         self.skip_left = 0
 
     def skip_items(self, left):
-        """The same before an item of a value, `left` of which are still to come."""
+        """The same between the items of a value that has a LOOP of them; `left` are still to come."""
         pc: cython.int = self.starts[self.op] + 1
         while self.program[pc] != 4:  # the items' LOOP, behind a FIX at most
             pc += 2 if self.program[pc] == 3 else 1
-        self.remaining[0] = left
-        self.body[0] = pc + 3
-        self.pc = pc + 3
-        self.depth = 1
         self.skip_left = 0
+        self.depth = 0
+        self.pc = self.program[pc + 1] | (self.program[pc + 2] << 8)
+        if left > 0:
+            self.remaining[0] = left
+            self.body[0] = pc + 3
+            self.pc = pc + 3
+            self.depth = 1
 
     def skip_some(self):
         """Pass over what is there of the value, and let its bytes go: 1 at its end, 0 when more must be fed."""

@@ -61,6 +61,12 @@ class SelectedSnapshotTranscoder(SnapshotTranscoder):
         self.forget_attributes()
         return 0
 
+    def takes_value(self):
+        if not self.takes_db:
+            self.keys_filtered += 1
+            return False
+        return not (self.is_about_keys or self.has_owners) or self.wants_key()
+
     def wants_key(self):
         """Whether the current key goes; what does not is counted."""
         at: cython.Py_ssize_t = self.record + 1

@@ -35,7 +35,6 @@ cdef class SnapshotTranscoder(BigValues):
     cdef value_with_later_fields(self)
     cdef fill_loadable(self)
     cdef choose_db(self)
-    cdef bytes target_name(self)
     cdef int put_key(self) except -1
     cdef int put_set(self) except -1
     cdef int put_restore(self) except -1

@@ -148,6 +148,8 @@ class StreamExpander(ValueExpander):
                 self.has_place = True
                 self.node_places.append(ms)
                 self.node_places.append(seq)
+            if pairs is not None and max(map(len, pairs), default=0) > self.value_limit:
+                return self.refuse_element(max(map(len, pairs)))
             self.put_entry(ms, seq, pairs)
         self.made += len(batch)
         return FULL
@@ -287,9 +289,7 @@ class StreamExpander(ValueExpander):
     def put_group(self, figures: list) -> cython.int:
         out = self.out
         tells_read: cython.bint = (
-            self.has_stream_counters
-            and self.generation > 1
-            and figures[2] != UNKNOWN_ENTRIES_READ
+            self.has_stream_counters and self.generation > 1 and figures[2] != UNKNOWN_ENTRIES_READ
         )
         out.put_header(42, 5 + 2 * tells_read)
         out.put_bytes(b"$6\r\nXGROUP\r\n$6\r\nCREATE\r\n")

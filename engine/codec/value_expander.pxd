@@ -15,12 +15,15 @@ cdef enum:
     RAW_STRING = 4
     LZF_STRING = 5
     END = 6
+    BEFORE_VALUE = -1
+    BEHIND_VALUE = -2
 
 cdef class ValueExpander:
     cdef RdbWalker walker
     cdef OutBuffer out
     cdef Py_ssize_t block_bytes
     cdef Py_ssize_t value_limit
+    cdef unsigned long long string_limit
     cdef bint keeps_field_ttls
     cdef bint drops_field_ttls
     cdef dict not_carried
@@ -60,9 +63,11 @@ cdef class ValueExpander:
     cdef long long moment_of(self, unsigned long long number, Py_ssize_t at) except? -2
     cdef text_score(self, Py_ssize_t at, Py_ssize_t end)
     cdef int take_packed(self) except -1
+    cdef Py_ssize_t item_bytes(self, item) except -1
     cdef list read(self, ValueItems reader)
     cdef int take_node(self) except -1
     cdef int put_text(self, Py_ssize_t at) except -1
+    cdef Py_ssize_t text_bytes(self, Py_ssize_t start, Py_ssize_t end) noexcept
     cdef int put_score(self, score) except -1
     cdef int note_item(self) except -1
     cdef int note_moment(self, long long moment, bytes field) except -1

@@ -43,6 +43,8 @@ if not cython.compiled:
     RAW_STRING = 4
     LZF_STRING = 5
     END = 6
+    BEFORE_VALUE = -1
+    BEHIND_VALUE = -2
 
 BATCH_ITEMS = 512
 BATCH_BYTES = 32 * 1024
@@ -65,8 +67,8 @@ class ValueExpander:
 
     walker: its window holds the value's bytes; what is read is let go. out: where the commands go. plan: SnapshotPlan.
     replies: how many commands were written since the caller last set it to 0. made: elements, or bytes of a string.
-    not_carried: what no command brings, by kind; the caller's. reason: why it answered REFUSED; `items_left` items had not
-    been taken then, -1: the walker stands before the value.
+    not_carried: what no command brings, by kind; the caller's. reason: why it answered REFUSED; the walker stands before
+    `items_left` items then, or BEFORE_VALUE, or BEHIND_VALUE.
     """
 
     def __init__(self, walker: RdbWalker, out: OutBuffer, plan: object, not_carried: dict) -> None:
@@ -74,6 +76,7 @@ class ValueExpander:
         self.out = out
         self.block_bytes = plan.block_bytes
         self.value_limit = plan.value_limit_bytes
+        self.string_limit = plan.string_limit_bytes
         self.keeps_field_ttls = 24 in plan.redis_types or 22 in plan.valkey_types
         self.drops_field_ttls = plan.drops_field_ttls
         self.not_carried = not_carried
@@ -151,10 +154,12 @@ class ValueExpander:
         self.reason = reason
         if self.stage == ITEMS:
             self.items_left = self.left
-        elif self.stage == NODES:
-            self.items_left = self.nodes
+        elif self.stage == HEAD:
+            self.items_left = BEFORE_VALUE
+        elif self.stage == PACKED and self.next_stage == END:
+            self.items_left = BEHIND_VALUE
         else:
-            self.items_left = 0 if self.stage == PACKED else -1
+            self.items_left = self.nodes
         self.batch_items = 0
         return REFUSED
 
@@ -211,8 +216,6 @@ class ValueExpander:
         at = w.skip_string(at)
         if at < 0:
             return MORE
-        if at - start > self.value_limit:
-            return self.refuse_element(at - start)
         self.open_reader(self.value_type, start, at, END)
         return FULL
 
@@ -252,8 +255,8 @@ class ValueExpander:
         at = w.skip_string(at)
         if at < 0:
             return MORE
-        if at - first > self.value_limit:
-            return self.refuse_element(at - first)
+        if self.text_bytes(first, at) > self.value_limit:
+            return self.refuse_element(self.text_bytes(first, at))
         if kind <= 2:
             self.put_text(first)
         elif kind == 3 or kind == 5:
@@ -277,8 +280,8 @@ class ValueExpander:
             at = w.skip_string(at)
             if at < 0:
                 return MORE
-            if at - second > self.value_limit:
-                return self.refuse_element(at - second)
+            if self.text_bytes(second, at) > self.value_limit:
+                return self.refuse_element(self.text_bytes(second, at))
             if kind == 22 and self.is_valkey:
                 if w.end - at < 8:
                     return MORE
@@ -323,6 +326,8 @@ class ValueExpander:
             return FULL
         kind: str = self.kind
         for item in batch:
+            if self.item_bytes(item) > self.value_limit:
+                return self.refuse_element(self.item_bytes(item))
             if kind == "zset":
                 self.put_score(item[1])
                 self.batch.put_bulk_bytes(item[0])
@@ -337,6 +342,12 @@ class ValueExpander:
                 self.batch.put_bulk_bytes(item)
             self.note_item()
         return FULL
+
+    def item_bytes(self, item) -> cython.Py_ssize_t:
+        """Of the longest text in a reader's item."""
+        if self.kind == "hash":
+            return max(len(item[0]), len(item[1]))
+        return len(item[0]) if self.kind == "zset" else len(item)
 
     def read(self, reader: ValueItems) -> list:
         """A batch of the reader's; its errors get the place in the RDB."""
@@ -364,8 +375,8 @@ class ValueExpander:
         at = w.skip_string(start)
         if at < 0:
             return MORE
-        if at - start > self.value_limit:
-            return self.refuse_element(at - start)
+        if is_plain and self.text_bytes(start, at) > self.value_limit:
+            return self.refuse_element(self.text_bytes(start, at))
         self.nodes -= 1
         if is_plain:
             self.put_text(start)
@@ -387,6 +398,12 @@ class ValueExpander:
         else:
             self.batch.put_bulk_bytes(w.text_at(at))
         return 0
+
+    def text_bytes(self, start: cython.Py_ssize_t, end: cython.Py_ssize_t) -> cython.Py_ssize_t:
+        """Of the STR that the walker has just passed."""
+        if self.walker.ptr[start] == 0xC3:
+            return min(self.walker.number, cython.cast(cython.ulonglong, 1 << 48))
+        return end - start
 
     def put_score(self, score) -> cython.int:
         self.batch.put_bulk_bytes(repr(score).encode())
@@ -512,11 +529,11 @@ class ValueExpander:
             self.put_whole(w.text_at(at))
             w.pos = after
             return DONE
-        if self.total > cython.cast(cython.ulonglong, self.value_limit):
+        if self.total > self.string_limit:
             w.pos = at
             self.stage = HEAD
             return self.refuse(
-                f"it has {self.total} bytes, and the target takes {self.value_limit} at most"
+                f"it has {self.total} bytes, and the target takes {self.string_limit} at most (proto-max-bulk-len)"
             )
         if self.total == 0:
             self.put_whole(b"")

@@ -166,6 +166,7 @@ def sync(  # noqa: PLR0913, PLR0917 - one parameter an option
     exclude_command: parameters.ExcludeCommand = None,
     key_prefix_strip: parameters.KeyPrefixStrip = None,
     key_prefix_add: parameters.KeyPrefixAdd = None,
+    big_value_mb: parameters.BigValueMb = None,
     resume_mode: parameters.ResumeMode = None,
     bandwidth_limit_mb: parameters.BandwidthLimitMb = None,
     delivery: parameters.Delivery = None,

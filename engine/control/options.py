@@ -111,6 +111,7 @@ class SyncValues(SelectionValues):
     on_unsupported: UnsupportedPolicy = UnsupportedPolicy.STOP
     field_ttls: FieldTtlPolicy = FieldTtlPolicy.REFUSE
     on_cross_slot: CrossSlotPolicy = CrossSlotPolicy.RESOLVE
+    big_value_mb: Annotated[_Integer, Field(ge=1, le=512)] = 16
     resume_mode: ResumeMode = ResumeMode.AUTO
     task_id: Annotated[str, Field(pattern=f"^{TASK_ID}$")] | None = None
     delivery: DeliveryMode = DeliveryMode.EXACTLY_ONCE
@@ -170,6 +171,7 @@ _ALLOWED = {
     "on_unsupported": "stop or skip",
     "field_ttls": "refuse or drop",
     "on_cross_slot": "resolve or stop",
+    "big_value_mb": "an integer from 1 to 512",
     "resume_mode": "auto or manual",
     "task_id": "1 to 64 letters, digits, dots, underscores or hyphens, the first a letter, digit or underscore",
     "spool_memory_mb": "an integer from 8 to 65536",
@@ -241,6 +243,7 @@ def read_options(flags: Mapping[str, Any], environment: Mapping[str, str]) -> Sy
         field_ttls=values.field_ttls,
         on_cross_slot=values.on_cross_slot,
         selection=selection_of(values),
+        big_value_bytes=values.big_value_mb * MIB,
         resume_mode=ResumeMode.MANUAL if is_dump else values.resume_mode,
         delivery=values.delivery,
         cluster=ClusterSettings(

@@ -138,6 +138,15 @@ KeyPrefixStrip = Annotated[
         help="Take this off the beginning of every key's name; all that --include-key takes must begin with it.",
     ),
 ]
+BigValueMb = Annotated[
+    str | None,
+    typer.Option(
+        metavar="1..512",
+        rich_help_panel=PACE,
+        help="Values of the snapshot over so many megabytes are sent in parts and never held whole. Default: 16, and "
+        "never more than the target's proto-max-bulk-len.",
+    ),
+]
 ResumeMode = Annotated[
     str | None,
     typer.Option(

@@ -74,6 +74,7 @@ async def run_serve(options: ServeOptions) -> int:
                 on_unsupported=options.on_unsupported,
                 field_ttls=options.field_ttls,
                 on_cross_slot=options.on_cross_slot,
+                big_value_bytes=options.big_value_bytes,
             ),
             hook=options.hook,
         )

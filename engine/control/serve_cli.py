@@ -159,6 +159,14 @@ def serve(  # noqa: PLR0913, PLR0917 - one parameter an option
             help="As of sync, for each task: commands over several slots of a target cluster. Default: resolve.",
         ),
     ] = None,
+    big_value_mb: Annotated[
+        Text,
+        typer.Option(
+            metavar="1..512",
+            rich_help_panel=_WITH,
+            help="As of sync, for each task: larger values are sent in parts. Default: 16.",
+        ),
+    ] = None,
     log_level: Annotated[
         Text,
         typer.Option(

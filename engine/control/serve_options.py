@@ -57,6 +57,7 @@ class _Values(BaseModel):
     on_unsupported: UnsupportedPolicy = UnsupportedPolicy.STOP
     field_ttls: FieldTtlPolicy = FieldTtlPolicy.REFUSE
     on_cross_slot: CrossSlotPolicy = CrossSlotPolicy.RESOLVE
+    big_value_mb: Annotated[int, Field(ge=1, le=512)] = 16
     log_level: LogLevel = LogLevel.INFO
     log_format: LogFormat = LogFormat.TEXT
 
@@ -86,6 +87,7 @@ class ServeOptions:
     on_unsupported: UnsupportedPolicy
     field_ttls: FieldTtlPolicy
     on_cross_slot: CrossSlotPolicy
+    big_value_bytes: int
     log_level: LogLevel
     log_format: LogFormat
     warnings: tuple[str, ...] = ()
@@ -139,6 +141,7 @@ def read_serve_options(flags: Mapping[str, Any], environment: Mapping[str, str])
         on_unsupported=values.on_unsupported,
         field_ttls=values.field_ttls,
         on_cross_slot=values.on_cross_slot,
+        big_value_bytes=values.big_value_mb * MIB,
         log_level=values.log_level,
         log_format=values.log_format,
         warnings=tuple(warnings),

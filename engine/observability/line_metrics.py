@@ -179,6 +179,11 @@ LINE_METRICS: tuple[Gauge | Counter | Labelled | Durations, ...] = (
         lambda it: it.stats.commands_filtered,
     ),
     Counter(
+        "big_values_total",
+        "Values of the snapshot that were sent in parts, because of their size.",
+        lambda it: it.stats.big_values,
+    ),
+    Counter(
         "bridged_total",
         "Keys and commands written in another form than the source's, because the target lacks that one.",
         lambda it: it.stats.bridged,

@@ -37,6 +37,7 @@ from engine.target.replies import (
     ReplyPolicy,
     is_about_missing_key,
     is_failure_of_the_source,
+    is_settled_part,
     place_of,
     raise_if_not_ready,
     rejected,
@@ -133,6 +134,7 @@ class ClusterDelivery:
         self.on_block: Callable[[Block], None] | None = None
         self.on_late: Callable[[bytes], None] | None = None
         self.on_missing: Callable[[int, list[bytes]], None] | None = None
+        self.on_part_error: Callable[[list[bytes], str], bool] | None = None
 
     async def open(self) -> None:
         """Connect to every shard; raises TargetUnreachable or TargetAuthError."""
@@ -165,6 +167,11 @@ class ClusterDelivery:
     def is_idle(self) -> bool:
         """Whether everything sent is on the target."""
         return not self._blocks and not self._held and self._lanes.floor is None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can still be told anything."""
+        return self._error is None
 
     @property
     def oldest_received_seconds(self) -> float | None:
@@ -353,6 +360,10 @@ class ClusterDelivery:
         if self.on_missing is not None and is_about_missing_key(block, text):
             self.on_missing(*place_of(block, reply, element))
             return
+        if is_settled_part(block, reply, element, text, self.on_part_error):
+            return
+        if "already exists" in text and b"FUNCTION" in block.data:
+            return  # sent again, or by another line
         error = rejected(block, reply, element, text, self._policy)
         if error is not None:
             raise error

@@ -203,6 +203,8 @@ async def probe_cluster(claim: ClusterClaim, settings: TaskSettings) -> Capabili
         valkey_types=frozenset.intersection(*(it.valkey_types for it in probed)),
         commands=frozenset.intersection(*(it.commands for it in probed)),
         key_count=sum(it.key_count for it in probed),
+        bulk_limit_bytes=min(it.bulk_limit_bytes for it in probed),
+        query_limit_bytes=min(it.query_limit_bytes for it in probed),
         run_id=" ".join(sorted(f"{it.run_id}/{it.replid}" for it in probed)),
     )
 

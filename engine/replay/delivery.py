@@ -65,6 +65,11 @@ class Delivery:
         return self._link
 
     @property
+    def is_open(self) -> bool:
+        """Whether it can still be told anything."""
+        return self._link is not None and self._link.error is None
+
+    @property
     def oldest_received_seconds(self) -> float | None:
         """Monotonic time when the oldest unconfirmed bytes were received; None if there are none."""
         return None if self._link is None else self._link.oldest_received_seconds

@@ -14,7 +14,8 @@ from engine.codec.name_owners import NameOwners
 from engine.codec.plan import SnapshotPlan
 from engine.codec.selected_snapshot import SelectedSnapshotTranscoder
 from engine.codec.snapshot import SnapshotTranscoder
-from engine.errors import CorruptRdb, EngineError
+from engine.errors import CorruptRdb, EngineError, TargetRejected
+from engine.replay.big_values import BigValueSteps
 from engine.replay.delivery import Delivery
 from engine.replay.margin import Margin
 from engine.replay.refused_keys import RefusedKeys
@@ -67,6 +68,7 @@ class SnapshotPhase:
         )
         self.transcoder = self._selected or SnapshotTranscoder(plan)
         self.transcoder.recorder = recorder
+        self._steps = BigValueSteps(self.transcoder, stats)
 
     async def run(self, delivery: Delivery) -> SnapshotEnd:
         """Apply the rest of the RDB.
@@ -77,15 +79,21 @@ class SnapshotPhase:
         """
         try:
             end = await self._run(delivery)
+            if end is not SnapshotEnd.APPLIED:
+                await self._steps.give_up(delivery)
             # Whatever comes next on this connection counts on database 0.
             await delivery.send_own(Block(data=encode("SELECT", 0), replies=1))
             return end  # noqa: TRY300 - sending it may fail like the rest
-        except EngineError:
+        except EngineError as error:
+            if delivery.is_open:
+                await self._steps.give_up(delivery)
             begun = [it for it in delivery.unconfirmed if it.replies]
             current = [] if self._current is None else [self._current]
             # What an earlier loss left and this link did not get to is still to be sent.
             self._to_send_again = deque(dict.fromkeys((*begun, *self._to_send_again, *current)))
             self._current = None
+            if isinstance(error, TargetRejected):
+                raise self._steps.named(error) from error
             raise
 
     def _note_unloadable(self, db: int, command: list[bytes]) -> None:
@@ -97,10 +105,12 @@ class SnapshotPhase:
     async def _run(self, delivery: Delivery) -> SnapshotEnd:
         if self._skips_refused:
             delivery.link.on_unloadable = self._note_unloadable
+        self._steps.watch(delivery.link)
+        self._steps.is_repeated = bool(self._to_send_again)
         while self._to_send_again:
             block = self._to_send_again[0]
             block.skipped = 0
-            await delivery.send(block, time.monotonic())
+            await self._send(delivery, block, time.monotonic())
             self._to_send_again.popleft()
         transcoder, stats = self.transcoder, self._stats
         while not transcoder.is_finished:
@@ -138,14 +148,21 @@ class SnapshotPhase:
         self.transcoder.horizon_ms = self._margin.horizon_ms()
         self.transcoder.feed(chunk.data)
 
+    async def _send(self, delivery: Delivery, block: Block, received_seconds: float) -> None:
+        if block.is_alone:
+            await self._steps.send(delivery, block, received_seconds)
+        else:
+            await delivery.send(block, received_seconds)
+
     async def _send_blocks(self, delivery: Delivery, flush: bool) -> None:
         received_seconds = self._spool.oldest_received_seconds or time.monotonic()
         while (block := self.transcoder.next_block(flush)) is not None:
             self._current = block
-            await delivery.send(block, received_seconds)
+            await self._send(delivery, block, received_seconds)
             self._current = None
         self._refused_keys.add(self.transcoder.refused)
         self._stats.bridged = self.transcoder.bridged
         if self._selected is not None:
             self._stats.keys_filtered = self._selected.keys_filtered
             self._stats.commands_filtered = self._selected.commands_filtered
+        self._stats.big_values = self.transcoder.big_values

@@ -5,9 +5,13 @@ from __future__ import annotations
 from engine.codec.bridge import ValueBridge
 from engine.codec.command_support import CommandSupport
 from engine.codec.plan import SnapshotPlan
+from engine.codec.slots import slot_tags
 from engine.settings import FieldTtlPolicy, TaskSettings, UnsupportedPolicy
 from engine.target.capabilities import Capabilities
 
+STREAM_COUNTERS_SINCE = (7, 0)  # XSETID … ENTRIESADDED
+CREATECONSUMER_SINCE = (6, 2)
+COMMAND_BYTES = 64 * 1024  # for what a command has beside its value
 CONDITIONS_SINCE = {"redis": (8, 4, 0), "valkey": (8, 1, 0)}  # SET … IFEQ
 
 
@@ -21,9 +25,16 @@ def value_bridge(capabilities: Capabilities, settings: TaskSettings) -> ValueBri
 
 
 def snapshot_plan(
-    capabilities: Capabilities, settings: TaskSettings, *, margin_ms: int
+    capabilities: Capabilities,
+    settings: TaskSettings,
+    *,
+    margin_ms: int,
+    part_suffix: bytes,
+    is_cluster: bool,
 ) -> SnapshotPlan:
-    """How the records of a snapshot become commands."""
+    """How the snapshot's values become commands for this target. part_suffix: see codec/part_names.py."""
+    # Twice the value fits into what one command may have, with the words around it.
+    one_command = min(capabilities.bulk_limit_bytes, capabilities.query_limit_bytes // 2)
     return SnapshotPlan(
         target_rdb_version=capabilities.rdb_version,
         redis_types=capabilities.redis_types,
@@ -34,9 +45,16 @@ def snapshot_plan(
         key_metadata=capabilities.key_metadata,
         margin_ms=margin_ms,
         block_bytes=settings.target_link.block_bytes,
+        selection=settings.selection,
+        value_limit_bytes=max(one_command - COMMAND_BYTES, COMMAND_BYTES),
+        string_limit_bytes=capabilities.bulk_limit_bytes,
+        big_value_bytes=settings.big_value_bytes,
+        part_suffix=part_suffix,
+        part_tags=slot_tags() if is_cluster else None,
+        stream_counters=capabilities.level >= STREAM_COUNTERS_SINCE,
+        creates_consumers=capabilities.level >= CREATECONSUMER_SINCE,
         drops_field_ttls=settings.field_ttls is FieldTtlPolicy.DROP,
         skips_refused=settings.on_unsupported is UnsupportedPolicy.SKIP,
-        selection=settings.selection,
     )
 
 

@@ -52,6 +52,7 @@ class WorkSettings:
     on_unsupported: UnsupportedPolicy = UnsupportedPolicy.STOP
     field_ttls: FieldTtlPolicy = FieldTtlPolicy.REFUSE
     on_cross_slot: CrossSlotPolicy = CrossSlotPolicy.RESOLVE
+    big_value_bytes: int = 16 * MIB
 
     def folder_of(self, engine_task_id: str) -> Path:
         """The folder of one task's run."""
@@ -178,6 +179,7 @@ class Workers:
             on_unsupported=self.settings.on_unsupported,
             field_ttls=self.settings.field_ttls,
             on_cross_slot=self.settings.on_cross_slot,
+            big_value_bytes=self.settings.big_value_bytes,
             spool=replace(
                 self.settings.spool, directory=self.settings.folder_of(record.engine_task_id)
             ),

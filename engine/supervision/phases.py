@@ -8,10 +8,12 @@ from collections.abc import Callable
 import structlog
 
 from engine.checkpoint.checkpoint import Checkpoint
+from engine.codec.part_names import part_suffix
 from engine.codec.plan import StreamPlan
 from engine.codec.stream import StreamTranscoder
 from engine.errors import SpoolDamaged
 from engine.position import Position
+from engine.replay.big_values import remove_unfinished
 from engine.replay.brought import Brought
 from engine.replay.flushing import flush_of
 from engine.replay.margin import FILE_MARGIN, Margin
@@ -80,6 +82,7 @@ class Phases:
         self._stream: StreamPhase | None = None
         self._filtered_before = 0
         self._refused_keys = RefusedKeys(settings.spool.directory, stats)
+        self._part_suffix = part_suffix(settings.task_id, plan.name)
         self._owed_file = OwedFile(settings.spool.directory, plan.name)
         self._owed = self._owed_file.load()
         self._margin_since_ms = 0
@@ -246,6 +249,8 @@ class Phases:
             if self._settings.source_kind is SourceKind.FILE and self._intake.facts.offset > 0:
                 await refuse_filled(session)
             await self._brought.before_snapshot(session)
+            if session.had_checkpoint:
+                await remove_unfinished(session, self._part_suffix)
             # From the first key on the old checkpoint would be a lie.
             await session.write_checkpoint(session.snapshot_fields(position.replid), anew=True)
             if self._snapshot_generation != generation:
@@ -257,6 +262,8 @@ class Phases:
                     session.capabilities,
                     self._settings,
                     margin_ms=self._margin.ms if has_margin else 0,
+                    part_suffix=self._part_suffix,
+                    is_cluster=session.is_cluster,
                 ),
                 stats,
                 generation=generation,

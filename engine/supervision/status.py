@@ -53,6 +53,7 @@ class TaskStatus:
     spool_recovered_bytes: int = 0  # found in files of an earlier run
     checkpoint_skipped_bytes: int = 0  # held in the spool and already on the target
     refused: int = 0  # keys and commands that the target cannot have in any form, left out
+    big_values: int = 0  # keys of the snapshot that were sent in parts, because of their size
     bridged: int = 0  # keys and commands written in another form than the source's
     keys_filtered: int = 0  # of the snapshot, which the task is not to take along
     commands_filtered: int = 0  # of the stream, likewise

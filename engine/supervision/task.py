@@ -126,6 +126,7 @@ class Task:
             bridged=stats.bridged,
             keys_filtered=stats.keys_filtered,
             commands_filtered=stats.commands_filtered,
+            big_values=stats.big_values,
             leftovers_removed=stats.leftovers_removed,
             keys_fetched_again=stats.keys_fetched_again,
             expiries_owed=lines.is_owing,

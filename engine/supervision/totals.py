@@ -95,6 +95,6 @@ _SUMMED = (
     "commands_applied", "commands_filtered", "bytes_applied", "snapshot_bytes_read", "snapshot_bytes_total", "full_resyncs",
     "partial_resyncs", "reconnects", "errors", "flushes", "source_reconnects", "target_reconnects",
     "spool_disk_bytes", "spool_spilled_bytes", "spool_recovered_bytes", "checkpoint_skipped_bytes",
-    "leftovers_removed", "keys_fetched_again", "refused", "bridged", "cross_slot_split", "cross_slot_resolved",
+    "leftovers_removed", "keys_fetched_again", "refused", "bridged", "big_values", "cross_slot_split", "cross_slot_resolved",
     "keys_in_doubt", "keys_resolved", "slot_waits", "topology_changes", "slot_commands_skipped",
 )  # fmt: skip

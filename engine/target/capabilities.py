@@ -44,6 +44,9 @@ from engine.target.replies import auth_error, not_ready
 
 PROBE_PREFIX = "redis-ferry:probe:"
 COMMAND_LIST_SINCE = (7, 0)
+# What a server has whose configuration may not be read: the defaults (config.c).
+BULK_LIMIT_BYTES = 512 * 1024 * 1024
+QUERY_LIMIT_BYTES = 1024 * 1024 * 1024
 
 # Types that come with an RDB version and are in every fork with that version (rdb.h).
 _TYPES_BY_VERSION: tuple[tuple[int, tuple[int, ...]], ...] = (
@@ -90,6 +93,9 @@ class Capabilities:
     commands: frozenset[bytes]  # in upper case; empty where it may not be asked (COMMAND)
     clock_offset_ms: int
     key_count: int
+    dbs: tuple[int, ...]  # that hold keys
+    bulk_limit_bytes: int  # of one argument and of a string: proto-max-bulk-len
+    query_limit_bytes: int  # of one command: client-query-buffer-limit
     replid: str  # of its own replication history
     run_id: str  # of the server's process: another one may have lost what this one had
 
@@ -176,6 +182,13 @@ async def _probe(client: Redis, endpoint: Endpoint, cluster_tag: str | None) -> 
     clock_offset_ms = round(seconds * 1000 + microseconds / 1000 - (before + after) * 500)
     name = str(info.get("server_name", "redis"))
     text = str(info.get("valkey_version") or info.get("redis_version", "0"))
+    dbs = {
+        # Redis 8 has lines like db0_distrib_strings_sizes as well.
+        int(name[2:]): int(keys["keys"])
+        for name, keys in info.items()
+        if name.startswith("db") and name[2:].isdigit()
+    }
+    bulk_limit, query_limit = await _ask_limits(client)
     major, minor, patch = (
         *(int("0" + "".join(filter(str.isdigit, p))) for p in text.split(".")),
         0,
@@ -197,13 +210,26 @@ async def _probe(client: Redis, endpoint: Endpoint, cluster_tag: str | None) -> 
         clock_offset_ms=clock_offset_ms,
         replid=str(info.get("master_replid", "")),
         run_id=str(info.get("run_id", "")),
-        # Redis 8 has lines like db0_distrib_strings_sizes as well.
-        key_count=sum(
-            int(db["keys"])
-            for name, db in info.items()
-            if name.startswith("db") and name[2:].isdigit()
-        ),
+        key_count=sum(dbs.values()),
+        dbs=tuple(sorted(dbs)),
+        bulk_limit_bytes=bulk_limit,
+        query_limit_bytes=query_limit,
     )
+
+
+async def _ask_limits(client: Redis) -> tuple[int, int]:
+    """proto-max-bulk-len and client-query-buffer-limit; what may not be asked has its default."""
+    found = []
+    for name, default in (
+        ("proto-max-bulk-len", BULK_LIMIT_BYTES),
+        ("client-query-buffer-limit", QUERY_LIMIT_BYTES),
+    ):
+        try:
+            answer = await client.config_get(name)
+            found.append(int(answer[name] or default))
+        except (ResponseError, KeyError, ValueError):  # also NoPermissionError
+            found.append(default)
+    return found[0], found[1]
 
 
 async def _ask_commands(client: Redis, level: tuple[int, int]) -> frozenset[bytes]:

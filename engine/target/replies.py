@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 
 from engine.codec.block import Block
 from engine.codec.command_text import command_at, commands_in
+from engine.codec.part_blocks import may_be_of_part
 from engine.endpoint import Endpoint
 from engine.errors import EngineError, TargetAuthError, TargetNotReady, TargetRejected
 
@@ -104,6 +106,19 @@ def is_about_missing_key(block: Block, text: str) -> bool:
 def is_unloadable(block: Block, text: str) -> bool:
     """Whether a value of the snapshot is one that the target cannot load: of a module, for example."""
     return block.offset < 0 and "Bad data format" in text
+
+
+def is_settled_part(
+    block: Block,
+    reply: int,
+    element: int,
+    text: str,
+    is_expected: Callable[[list[bytes], str], bool] | None,
+) -> bool:
+    """Whether an error of the snapshot is one that a big value may meet; `is_expected` looks at the command."""
+    if is_expected is None or block.offset >= 0 or not may_be_of_part(text):
+        return False
+    return is_expected(command_at(block.data, block.command_index(reply, element)), text)
 
 
 def place_of(block: Block, reply: int, element: int) -> tuple[int, list[bytes]]:

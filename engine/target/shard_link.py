@@ -32,6 +32,7 @@ from engine.target.replies import (
     auth_error,
     is_about_missing_key,
     is_failure_of_the_source,
+    is_settled_part,
     is_unloadable,
     place_of,
     raise_if_not_ready,
@@ -49,6 +50,7 @@ class ShardLink(asyncio.Protocol):
 
     scripts_failed: scripts of the stream that ended with an error, as they did at the source. on_missing: what to do
     about a command of the stream whose key is gone, called with its database and arguments; None: it is an error.
+    on_part_error: whether an error to a command of the snapshot is one that a big value may meet (part_blocks.py).
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class ShardLink(asyncio.Protocol):
         self.scripts_failed = 0
         self.on_missing: Callable[[int, list[bytes]], None] | None = None
         self.on_unloadable: Callable[[int, list[bytes]], None] | None = None
+        self.on_part_error: Callable[[list[bytes], str], bool] | None = None
 
     @classmethod
     async def open(
@@ -314,6 +317,8 @@ class ShardLink(asyncio.Protocol):
                     return
                 if self.on_unloadable is not None and is_unloadable(block, text):
                     self.on_unloadable(*place_of(block, reply - base, element))
+                    return
+                if is_settled_part(block, reply - base, element, text, self.on_part_error):
                     return
                 error = rejected(block, reply - base, element, text, self._policy)
                 if error is not None:

@@ -127,7 +127,7 @@ def _facts(client: Any, records: list[KeyRecord]) -> dict[tuple[int, bytes], Any
 async def test_values_as_commands_are_the_values_restored(
     name: str, dumps: list[OpenDump], start_server: StartServer
 ) -> None:
-    server = start_server(name, config={"databases": 16384})
+    server = start_server(name, config={"databases": 20000})
     target = await probe_target(server.endpoint, TargetSettings())
     compared = 0
     with server.client() as client:
@@ -166,7 +166,9 @@ def _compare(source: LogicalValue, restored: Any, expanded: Any, target: Any, wh
     if restored[1] is not None:
         assert isinstance(source.details, StreamDetails)
         is_old = source.details.first_id is None
-        if is_old:  # the oldest type does not say these, and a server that loads it does not look for them
+        if (
+            is_old
+        ):  # the oldest type does not say these, and a server that loads it does not look for them
             for facts in (restored[1], expanded[1]):
                 facts.pop("max-deleted-entry-id", None)
                 if not source.items:

@@ -1,0 +1,1 @@
+LOST_PENDING: str
