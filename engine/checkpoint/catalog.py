@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from engine.checkpoint.checkpoint import PREFIX, Checkpoint, checkpoint_key, decode
+from engine.codec.part_names import PART_PREFIX, part_name, part_suffix
 from engine.codec.slot_router import KEY_PREFIX as SLOT_KEY_PREFIX
 from engine.control_client import raise_if_cancelled
 from engine.errors import TargetRefused
@@ -137,18 +138,33 @@ async def list_stored(client: Redis) -> list[StoredCheckpoint]:
 
 
 async def remove_of_task(client: Redis, task_id: str) -> list[bytes]:
-    """Delete a task's checkpoints on one server; returns the keys that were there."""
+    """Delete a task's checkpoints on one server, and what it has built of a value; returns the keys that were there."""
     stored = await read_of_task(client, task_id, searches=True)
-    return [it.key for it in stored if await client.delete(it.key)]
+    removed = [it.key for it in stored if await client.delete(it.key)]
+    names = [part_name(part_suffix(task_id, it.line)) for it in stored]
+    dbs = [name[2:] for name in await client.info("keyspace") if name[2:].isdigit()]
+    if names and dbs:
+        pipe = client.pipeline(transaction=False)
+        for db in (*dbs, "0"):
+            pipe.execute_command("SELECT", db)
+            pipe.delete(*names)
+        counts = (await pipe.execute())[1::2]
+        if any(counts):
+            removed += names
+    return removed
 
 
 async def remove_of_task_on_shard(client: Redis, task_id: str) -> list[bytes]:
-    """Delete a task's checkpoints on one primary of a cluster, those of its slots too; returns those of its lines."""
+    """Delete a task's checkpoints on one primary of a cluster, those of its slots too, and what it has built of a value.
+
+    Returns those of its lines.
+    """
     lines = [it.key for it in await list_stored(client) if it.task_id == task_id]
     slots = [
         key
+        for prefix in (SLOT_KEY_PREFIX, PART_PREFIX + b"{")
         async for key in client.scan_iter(
-            match=SLOT_KEY_PREFIX + b"????}:" + task_id.encode() + b":*", count=SCAN_COUNT
+            match=prefix + b"????}:" + task_id.encode() + b":*", count=SCAN_COUNT
         )
     ]
     pipe = client.pipeline(transaction=False)
