@@ -127,7 +127,7 @@ def _facts(client: Any, records: list[KeyRecord]) -> dict[tuple[int, bytes], Any
 async def test_values_as_commands_are_the_values_restored(
     name: str, dumps: list[OpenDump], start_server: StartServer
 ) -> None:
-    server = start_server(name, config={"databases": 20000})
+    server = start_server(name, config={"databases": 70000})
     target = await probe_target(server.endpoint, TargetSettings())
     compared = 0
     with server.client() as client:
