@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from engine.demo.servers import ServerBinary
+from tests.conditions import holds
 from tests.fix_containers import PORT, ContainerServer, engine, image_of
-from tests.servers.cluster import even_ranges, holds
+from tests.servers.cluster import even_ranges
 
 
 class BridgedServer(ContainerServer):

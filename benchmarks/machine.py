@@ -15,7 +15,7 @@ PACKAGES = ("uvloop", "redis", "hiredis", "anycrc", "Cython")
 
 
 def machine() -> dict[str, object]:
-    """Processor, cores, memory, kernel, and how busy it was at the start."""
+    """Processor, cores, memory, kernel, and how busy it is now, at the end of a run."""
     return {
         "cpu": _field("/proc/cpuinfo", "model name") or platform.processor(),
         "cores": os.cpu_count(),

@@ -40,12 +40,13 @@ def draw(path: Path) -> Path | None:
         0.01,
         0.01,
         f"{result['when'][:10]}, commit {result['commit']}, {machine['cores']} × {machine['cpu']}, "
+        f"load average {machine.get('load_average_1_minute', 0):.1f} at the end\n"
         f"{options['source']} → {options['target']}, {options.get('servers', 'binaries')}, {options['scale']}, "
-        f"{options['rounds']} rounds, load average {result['machine'].get('load_average_1_minute', 0):.1f} at the end",
+        f"{options['rounds']} rounds",
         fontsize=7,
         color="gray",
     )
-    figure.tight_layout(rect=(0, 0.03, 1, 1))
+    figure.tight_layout(rect=(0, 0.06 if rows == 1 else 0.03, 1, 1))
     made = path.with_suffix(".png")
     figure.savefig(made, dpi=110)
     return made

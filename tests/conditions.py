@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 POLL_SECONDS = 0.005
-DEADLINE_SECONDS = 30.0
+BLOCKING_POLL_SECONDS = 0.02
+DEADLINE_SECONDS, BLOCKING_DEADLINE_SECONDS = 30.0, 60.0
 
 
 async def until(
@@ -34,3 +35,16 @@ async def until(
             raise AssertionError(f"it ended before {what}")
         assert time.monotonic() < deadline, f"not within {deadline_seconds:g} s: {what}"
         await asyncio.sleep(POLL_SECONDS)
+
+
+def holds(
+    is_true: Callable[[], Any], what: str, deadline_seconds: float = BLOCKING_DEADLINE_SECONDS
+) -> Any:
+    """Wait until `is_true()`, in a test or thread that may block, and return it."""
+    deadline = time.monotonic() + deadline_seconds
+    while True:
+        answer = is_true()
+        if answer:
+            return answer
+        assert time.monotonic() < deadline, f"not within {deadline_seconds:g} s: {what}"
+        time.sleep(BLOCKING_POLL_SECONDS)

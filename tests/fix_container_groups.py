@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import io
 import tarfile
-import time
 import uuid
-from collections.abc import Callable
 from typing import Any, Self
 
 import redis
 
 from engine.demo.servers import ServerBinary
+from tests.conditions import holds as wait_for
 from tests.fix_containers import PORT, image_of, need_engine
 
 SLOTS = 16384
@@ -260,10 +259,3 @@ def _follows(node: Node) -> bool:
     with node.client() as client:
         info = client.info("replication")
     return info["role"] == "master" or info["master_link_status"] == "up"
-
-
-def wait_for(is_true: Callable[[], Any], what: str) -> None:
-    deadline = time.monotonic() + READY_SECONDS
-    while not is_true():
-        assert time.monotonic() < deadline, f"not within {READY_SECONDS:g} s: {what}"
-        time.sleep(0.05)

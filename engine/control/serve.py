@@ -15,7 +15,6 @@ from functools import partial
 import structlog
 import uvicorn
 
-from engine import codec
 from engine.background import end_tasks
 from engine.control.api.app import make_app
 from engine.control.api.auth.authenticator import Authenticator
@@ -26,6 +25,7 @@ from engine.control.choices import LogFormat
 from engine.control.exit_status import DONE, INTERRUPTED
 from engine.control.orphans import collect_orphans
 from engine.control.serve_options import ServeOptions
+from engine.control.versions import warn_if_interpreted
 from engine.errors import ConfigError
 from engine.observability.logs import configure_logs
 from engine.observability.loop_delay import watch_loop_delay
@@ -99,12 +99,7 @@ async def run_serve(options: ServeOptions) -> int:
 def _warn(options: ServeOptions) -> None:
     for warning in options.warnings:
         log.warning("option", message=warning)
-    if not codec.COMPILED:
-        log.warning(
-            "codec.interpreted",
-            message="the codec runs uncompiled: same results, some twenty times slower; "
-            "install a C compiler and Python's headers (python3-dev), then reinstall redis-ferry",
-        )
+    warn_if_interpreted()
 
 
 def _bind(host: str, port: int) -> socket.socket:

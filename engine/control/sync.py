@@ -14,7 +14,6 @@ from typing import NoReturn
 
 import structlog
 
-from engine import codec
 from engine.control.choices import LogFormat, ProgressMode
 from engine.control.control_socket import ControlSocket
 from engine.control.exit_status import exit_status
@@ -22,6 +21,7 @@ from engine.control.failure import message_of, print_failure, root_cause, write_
 from engine.control.options import SyncOptions
 from engine.control.progress import make_reporter
 from engine.control.progress_thread import ProgressThread
+from engine.control.versions import warn_if_interpreted
 from engine.control.wording import summary
 from engine.observability.logs import bind_task
 from engine.observability.metrics_server import MetricsServer
@@ -75,12 +75,7 @@ async def run_sync(options: SyncOptions) -> int:
     bind_task(settings.task_id)
     for warning in options.warnings:
         log.warning("option", message=warning)
-    if not codec.COMPILED:
-        log.warning(
-            "codec.interpreted",
-            message="the codec runs uncompiled: same results, some twenty times slower; "
-            "install a C compiler and Python's headers (python3-dev), then reinstall redis-ferry",
-        )
+    warn_if_interpreted()
     task = Task(settings)
     interruption = Interruption(task, settings.stop_timeout_seconds)
     interruption.install()

@@ -1,4 +1,4 @@
-"""What `redis-ferry version` prints: the facts that a bug report needs."""
+"""What runs here: the facts that a bug report needs, and a warning where the codec is slow."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ import platform
 import sys
 from importlib import metadata
 
+import structlog
+
 from engine import __version__
+
+log = structlog.get_logger("engine.control")
 
 
 def version_lines() -> list[str]:
@@ -20,6 +24,18 @@ def version_lines() -> list[str]:
         **{name: _package(name) for name in ("uvloop", "redis", "hiredis", "structlog")},
     }
     return [f"{name:<12} {fact}" for name, fact in facts.items()]
+
+
+def warn_if_interpreted() -> None:
+    """Say in the log that the codec is slow, where it is."""
+    from engine import codec
+
+    if not codec.COMPILED:
+        log.warning(
+            "codec.interpreted",
+            message="the codec runs uncompiled: same results, some twenty times slower; "
+            "install a C compiler and Python's headers (python3-dev), then reinstall redis-ferry",
+        )
 
 
 def _codec() -> str:

@@ -6,15 +6,10 @@ import asyncio
 from collections.abc import Iterator
 from typing import Any
 
-import structlog
-
 from engine.service.record import JobRecord, TaskRecord
 from engine.service.refusals import StoreFailed, TaskUnknown
 from engine.service.store import Store
-
-log = structlog.get_logger("engine.service")
-
-RETRY_SECONDS = 1.0
+from engine.service.write_behind import write_behind
 
 
 class Catalog:
@@ -115,15 +110,7 @@ class Catalog:
 
     async def write_unsaved(self) -> None:
         """Write what `save_soon` was told, for ever; cancelled at the end."""
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            try:
-                await self.flush()
-            except StoreFailed as error:
-                log.warning("store.write_failed", error=str(error), again_seconds=RETRY_SECONDS)
-                await asyncio.sleep(RETRY_SECONDS)
-                self._wake.set()
+        await write_behind(self._wake, self.flush, failed="store.write_failed")
 
     async def flush(self) -> None:
         """Write what is not written yet.

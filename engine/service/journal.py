@@ -10,18 +10,13 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-import structlog
-
 from engine.service.record import LogLevel, LogRow, storable
-from engine.service.refusals import StoreFailed
 from engine.service.store import Store
-
-log = structlog.get_logger("engine.service")
+from engine.service.write_behind import write_behind
 
 MESSAGE_LIMIT = 1024  # characters
 WAITING_ROWS = 10_000  # that the store has not taken yet; beyond it the oldest are dropped
 BATCH_ROWS = 500
-RETRY_SECONDS = 1.0
 SUBSCRIBER_EVENTS = 256  # that a slow reader may be behind; beyond it the oldest are dropped
 
 _LEVELS = {
@@ -90,15 +85,7 @@ class Journal:
 
     async def write(self) -> None:
         """Bring rows to the store, for ever; cancelled at the end."""
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            try:
-                await self.flush()
-            except StoreFailed as error:
-                log.warning("store.logs_not_written", error=str(error), again_seconds=RETRY_SECONDS)
-                await asyncio.sleep(RETRY_SECONDS)
-                self._wake.set()
+        await write_behind(self._wake, self.flush, failed="store.logs_not_written")
 
     async def flush(self) -> None:
         """Bring all rows to the store that are there now.

@@ -14,6 +14,8 @@ from typing import Any, Self
 
 import httpx
 
+from tests.conditions import holds
+
 PROJECT = "0123456789abcdef0123456789abcdef"
 OTHER_PROJECT = "fedcba9876543210fedcba9876543210"
 ACCESS, SECRET = "AKTEST", "SKTEST-0123456789"
@@ -201,13 +203,7 @@ def wait_for(
         time.sleep(0.02)
 
 
-def wait_until(is_true: Any, what: str, deadline_seconds: float = 30.0) -> Any:
-    deadline = time.monotonic() + deadline_seconds
-    while True:
-        if found := is_true():
-            return found
-        assert time.monotonic() < deadline, f"not within {deadline_seconds} s: {what}"
-        time.sleep(0.02)
+wait_until = holds  # as the tests of the API call it
 
 
 def scrape(address: str) -> str:

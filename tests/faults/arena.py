@@ -14,6 +14,7 @@ from engine.demo.compare import compare
 from engine.demo.dataset import fill
 from engine.demo.servers import RunningServer
 from engine.demo.wire import Wire, pack
+from tests.conditions import holds
 from tests.faults.worker import Worker
 from tests.fix_servers import StartServer
 from tests.live.sides import CONFIG, digest_of, keys_of_ours, offset_of
@@ -33,17 +34,6 @@ PROXY_BUFFER_BYTES = 64 * 1024
 POLL_SECONDS = 0.02
 SMALLEST_SEGMENT_BYTES = 256 * 1024
 DEADLINE_SECONDS = 60.0
-
-
-def holds(is_true: Callable[[], Any], what: str, *, deadline_seconds: float = 60.0) -> Any:
-    """Wait until `is_true()`, in a test that blocks, and return it."""
-    deadline = time.monotonic() + deadline_seconds
-    while True:
-        answer = is_true()
-        if answer:
-            return answer
-        assert time.monotonic() < deadline, f"not within {deadline_seconds:g} s: {what}"
-        time.sleep(POLL_SECONDS)
 
 
 def write_at_rate(

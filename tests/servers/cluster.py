@@ -7,8 +7,7 @@ import os
 import random
 import signal
 import socket
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self
 
@@ -17,6 +16,7 @@ from redis.exceptions import RedisError
 from engine.cluster.topology import SLOTS, ClusterMap, Range, read_nodes
 from engine.demo.servers import RunningServer, ServerBinary
 from engine.endpoint import Endpoint
+from tests.conditions import holds
 
 BUS_DISTANCE = 10_000
 PORTS = range(21_000, 31_000)
@@ -30,17 +30,6 @@ def even_ranges(shards: int) -> list[list[Range]]:
     """All slots, in order, in equal parts."""
     edges = [SLOTS * n // shards for n in range(shards + 1)]
     return [[(edges[n], edges[n + 1] - 1)] for n in range(shards)]
-
-
-def holds(is_true: Callable[[], Any], what: str, deadline_seconds: float = START_SECONDS) -> Any:
-    """Wait until `is_true()` and return it."""
-    deadline = time.monotonic() + deadline_seconds
-    while True:
-        answer = is_true()
-        if answer:
-            return answer
-        assert time.monotonic() < deadline, f"not within {deadline_seconds:g} s: {what}"
-        time.sleep(POLL_SECONDS)
 
 
 def free_cluster_port() -> int:

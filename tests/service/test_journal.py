@@ -12,7 +12,7 @@ import structlog
 from sqlalchemy import text
 
 from engine.observability.logs import configure_logs
-from engine.service import journal as journal_module
+from engine.service import write_behind
 from engine.service.database import open_database, sqlite_url
 from engine.service.journal import MESSAGE_LIMIT, SUBSCRIBER_EVENTS, Journal, row_of
 from engine.service.record import LogLevel
@@ -59,7 +59,7 @@ def test_a_row_holds_nothing_that_a_database_cannot() -> None:
 async def test_rows_are_kept_while_the_store_is_away(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journal_module, "RETRY_SECONDS", 0.02)
+    monkeypatch.setattr(write_behind, "RETRY_SECONDS", 0.02)
     journal = Journal(store)
     writing = asyncio.create_task(journal.write())
     async with store._engine.begin() as connection:
