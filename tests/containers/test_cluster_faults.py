@@ -104,6 +104,52 @@ async def test_a_faulty_node_of_the_target_costs_nothing(
         source.stop()
 
 
+def move_slots(cluster: ContainerCluster, slots: range, origin: Node, to: Node) -> None:
+    """One after the other, with MIGRATE, as redis-cli reshards."""
+    with origin.client() as giver, to.client() as taker:
+        names = [bytes(it.execute_command("CLUSTER", "MYID")).decode() for it in (giver, taker)]
+        others = [it.client() for it in cluster.nodes if it not in {origin, to}]
+        for slot in slots:
+            taker.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", names[0])
+            giver.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", names[1])
+            while keys := giver.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 100):
+                giver.execute_command(
+                    "MIGRATE", to.host, to.port, "", 0, 5000, "REPLACE", "KEYS", *keys
+                )
+            for client in (taker, giver, *others):
+                client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", names[1])
+        for client in others:
+            client.close()
+
+
+async def test_slots_that_move_between_containers_cost_nothing(tmp_path: Path) -> None:
+    need_engine()
+    if SERVER not in BINARIES:
+        pytest.skip(f"no {SERVER} on this machine")
+    source = ContainerServer(BINARIES[SERVER], config=SOURCE_CONFIG).start()
+    try:
+        with ContainerCluster(BINARIES[SERVER]) as cluster, ClusterLoad(source) as load:
+            load.has_written(1000)
+            async with running(settings_to(source, cluster, tmp_path)) as run:
+                await run.reaches(lambda: run.task.state is TaskState.STREAM, "the stream")
+                one, other = cluster.nodes[:2]
+                await asyncio.to_thread(move_slots, cluster, range(400), one, other)
+                await asyncio.to_thread(move_slots, cluster, range(100), other, one)
+                await asyncio.to_thread(load.has_written, 500)
+                await asyncio.to_thread(load.stop)
+                await run.reaches_offset(offset_of(source))
+                status = run.task.status()
+                assert (status.full_resyncs, status.reconnects) == (1, 0)
+                assert min(status.slot_waits, status.topology_changes) > 0
+            sides = (
+                Elsewhere(((source.host, source.port),)),
+                Elsewhere(tuple((it.host, it.port) for it in cluster.primaries())),
+            )
+            assert await asyncio.to_thread(differences, *sides) == []
+    finally:
+        source.stop()
+
+
 def settings_to(source: ContainerServer, cluster: ContainerCluster, folder: Path):
     """A task that notices silence soon."""
     url = "redis://" + ",".join(f"{it.host}:{it.port}" for it in cluster.nodes[:3])
