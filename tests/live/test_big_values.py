@@ -12,6 +12,7 @@ import pytest
 from engine.codec.part_names import PART_PREFIX
 from engine.demo.servers import RunningServer
 from engine.errors import TargetRejected, UnsupportedByTarget
+from engine.selection import Selection
 from engine.settings import ConflictPolicy, Method, SpoolSettings, UnsupportedPolicy
 from engine.supervision.states import TaskState
 from tests.fix_servers import SERVER_NAMES, StartServer
@@ -268,3 +269,30 @@ async def test_what_the_target_cannot_take_is_left_out_by_name(
         assert other.delete("string") == 1
     assert [it for it in keys_of_ours(target) if it[1].startswith(PART_PREFIX)] == []
     await are_equal(source, target)
+
+
+async def test_big_values_are_renamed_mapped_and_left_out(
+    start_server: StartServer, tmp_path: Path
+) -> None:
+    source, target = start_server("redis-8.2", config=SOURCE_CONFIG), start_server("redis-8.2")
+    await asyncio.to_thread(fill_big, source)
+    selection = Selection(exclude_keys=(b"z*", b"fields"), db_map=((3, 5),), prefix_add=b"new:")
+    settings = settings_of(source, target, tmp_path, selection=selection)
+
+    async with running(settings) as run:
+        await run.reaches_offset(offset_of(source))
+        status = run.task.status()
+
+    assert (status.keys_filtered, status.big_values) == (2, len(KINDS) + 1)
+    with source.client() as one, target.client() as other:
+        for key in one.keys():
+            if key != b"zset":
+                assert one.type(key) == other.type(b"new:" + key)
+        assert one.lrange("list", 0, -1) == other.lrange("new:list", 0, -1)
+        assert one.hgetall("hash") == other.hgetall("new:hash")
+        assert one.pexpiretime("hash") == other.pexpiretime("new:hash")
+        assert other.exists("new:zset", "zset") == 0
+    with source.client(3) as one, target.client(5) as other:
+        assert sorted(other.keys()) == [b"new:list of 3", b"new:string"]
+        assert one.get("string") == other.get("new:string")
+    assert parts_on(target) == []
