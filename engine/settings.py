@@ -24,6 +24,23 @@ class Method(StrEnum):
     INCREMENTAL = "incremental"
 
 
+class SourceReader(StrEnum):
+    """How a server is read."""
+
+    PSYNC = "psync"  # as a replica
+    SCAN = "scan"  # key by key, where PSYNC is refused
+    AUTO = "auto"  # as a replica if that is permitted
+
+
+class ScanChanges(StrEnum):
+    """How the scan reader learns of changes."""
+
+    AUTO = "auto"  # notifications where they are on, passes where they are not
+    NOTIFICATIONS = "notifications"  # they are on, whether or not the source says so
+    ENABLE = "enable"  # the same; they are switched on
+    PASSES = "passes"
+
+
 class SourceKind(StrEnum):
     """What serves the stream, which decides how expiries are kept right and whether it has an end."""
 
@@ -111,6 +128,7 @@ class SourceSettings:
     )
     # Neither data nor PING for so long: the link is lost. None: the source's own repl-timeout, if it tells it.
     silence_timeout_seconds: float | None = None
+    keeps_position: bool = True  # a source without a history is always asked for everything
     ack_interval_seconds: float = 1.0
 
 
@@ -142,6 +160,9 @@ class TaskSettings:
     method: Method = Method.INCREMENTAL
     exit_when_synced: bool = False
     source_kind: SourceKind = SourceKind.SERVER
+    source_reader: SourceReader = SourceReader.PSYNC
+    scan_changes: ScanChanges = ScanChanges.AUTO
+    read_server: Endpoint | None = None  # behind `source`, where that is a reader's socket
     bandwidth_limit_bytes_per_second: int | None = None  # None: no limit
     on_conflict: ConflictPolicy = ConflictPolicy.REPLACE
     on_unsupported: UnsupportedPolicy = UnsupportedPolicy.STOP

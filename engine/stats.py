@@ -85,6 +85,32 @@ class Rate:
 
 
 @dataclass(slots=True)
+class ReaderStats:
+    """What stands for a source that serves no replicas has done. name: psync, scan or file.
+
+    changes: how it learns of them: notifications or passes. gaps: times when it may have missed some, so that all keys
+    were read again. pending_since_seconds: monotonic time since when the oldest change has waited; None: none does.
+    """
+
+    name: str = "psync"
+    changes: str = ""
+    passes: int = 0  # over all keys, that were finished
+    gaps: int = 0
+    keys_read: int = 0
+    keys_changed: int = 0  # sent behind the first pass
+    keys_deleted: int = 0  # of these
+    notifications: int = 0
+    pending_keys: int = 0
+    pending_since_seconds: float | None = None
+
+    @property
+    def lag_seconds(self) -> float:
+        """Age of the oldest change that is not sent yet; where there are only passes, of the last one's beginning."""
+        since = self.pending_since_seconds
+        return 0.0 if since is None else max(0.0, time.monotonic() - since)
+
+
+@dataclass(slots=True)
 class LineStats:
     """One line's counters. Offsets in stream bytes; `*_applied` is what the target has confirmed."""
 

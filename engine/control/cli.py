@@ -155,6 +155,8 @@ def sync(  # noqa: PLR0913, PLR0917 - one parameter an option
     method: parameters.Method = None,
     exit_when_synced: parameters.ExitWhenSynced = None,
     aof_truncated: parameters.AofTruncated = None,
+    source_reader: parameters.SourceReader = None,
+    scan_changes: parameters.ScanChanges = None,
     on_conflict: parameters.OnConflict = None,
     on_unsupported: parameters.OnUnsupported = None,
     field_ttls: parameters.FieldTtls = None,
@@ -201,10 +203,10 @@ def sync(  # noqa: PLR0913, PLR0917 - one parameter an option
     flags = _given(locals(), "context")
 
     async def do(options: SyncOptions) -> int:
-        from engine.control.file_source import served_file
+        from engine.control.served_source import served_source
         from engine.control.sync import run_sync
 
-        async with served_file(options) as served:
+        async with served_source(options) as served:
             return await run_sync(served)
 
     return _start(flags, context, do)
@@ -222,6 +224,8 @@ def check(  # noqa: PLR0913, PLR0917 - one parameter an option
     ] = 2.0,
     output: parameters.Format = OutputFormat.TEXT,
     method: parameters.Method = None,
+    source_reader: parameters.SourceReader = None,
+    scan_changes: parameters.ScanChanges = None,
     on_conflict: parameters.OnConflict = None,
     field_ttls: parameters.FieldTtls = None,
     include_key: parameters.IncludeKey = None,
@@ -262,11 +266,11 @@ def check(  # noqa: PLR0913, PLR0917 - one parameter an option
 
     async def do(options: SyncOptions) -> int:
         from engine.control.check import check_status, report_text, run_check
-        from engine.control.file_source import served_file
+        from engine.control.served_source import looked_at_source
 
         for warning in options.warnings:
             write_stderr(f"warning: {warning}")
-        async with served_file(options) as served:
+        async with looked_at_source(options) as served:
             findings = await run_check(served.task, sample_seconds=sample_seconds)
         typer.echo(report_text(findings, options.task, output))
         return check_status(findings)

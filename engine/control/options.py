@@ -7,7 +7,6 @@ password comes from the first that has one: its file, its environment variable, 
 from __future__ import annotations
 
 import difflib
-import hashlib
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -34,6 +33,7 @@ from engine.control.progress import draws_bars
 from engine.control.selection_options import SELECTION_ALLOWED, SelectionValues, selection_of
 from engine.control.side_options import ENV_PREFIX, endpoint_of
 from engine.control.state_folder import default_spool_dir, task_folder
+from engine.control.task_names import derive_task_id
 from engine.endpoint import Endpoint
 from engine.errors import ConfigError
 from engine.settings import (
@@ -47,10 +47,13 @@ from engine.settings import (
     Method,
     ReadFrom,
     ResumeMode,
+    ScanChanges,
+    SourceReader,
     SpoolSettings,
     TaskSettings,
     UnsupportedPolicy,
 )
+from engine.stats import ReaderStats
 
 QUOTE_LIMIT = 60  # characters of a wrong value that an error shows
 _ADDRESS = r"[^\s,=]+"
@@ -106,6 +109,8 @@ class SyncValues(SelectionValues):
     method: Method = Method.INCREMENTAL
     exit_when_synced: _Switch = False
     aof_truncated: AofTail = AofTail.LOAD
+    source_reader: SourceReader = SourceReader.PSYNC
+    scan_changes: ScanChanges = ScanChanges.AUTO
     bandwidth_limit_mb: Annotated[_Integer, Field(ge=1, le=10240)] | None = None
     on_conflict: ConflictPolicy = ConflictPolicy.REPLACE
     on_unsupported: UnsupportedPolicy = UnsupportedPolicy.STOP
@@ -166,6 +171,8 @@ _ALLOWED = {
     "method": "full or incremental",
     "exit_when_synced": "true or false",
     "aof_truncated": "load or refuse",
+    "source_reader": "psync, scan or auto",
+    "scan_changes": "auto, notifications, enable or passes",
     "bandwidth_limit_mb": "an integer from 1 to 10240 (1 MB is 1,048,576 bytes)",
     "on_conflict": "replace, skip or fail",
     "on_unsupported": "stop or skip",
@@ -204,6 +211,7 @@ class SyncOptions:
     warnings: tuple[str, ...] = ()  # to be logged once logging is set up
     source_file: Path | None = None  # a dump or an append-only file in place of a server
     aof_truncated: AofTail = AofTail.LOAD
+    reader: ReaderStats | None = None  # counts what is read where the source serves no replicas
 
 
 def read_options(flags: Mapping[str, Any], environment: Mapping[str, str]) -> SyncOptions:
@@ -236,6 +244,8 @@ def read_options(flags: Mapping[str, Any], environment: Mapping[str, str]) -> Sy
         source=source,
         target=target,
         method=method,
+        source_reader=values.source_reader if source_file is None else SourceReader.PSYNC,
+        scan_changes=values.scan_changes,
         exit_when_synced=values.exit_when_synced,
         bandwidth_limit_bytes_per_second=None if limit_mb is None else limit_mb * MIB,
         on_conflict=values.on_conflict,
@@ -295,18 +305,6 @@ def read_values(flags: Mapping[str, Any], environment: Mapping[str, str]) -> Syn
         _refuse_unknown_keys(table, Path(config))
     given = {name: value for name, value in flags.items() if name != "config" and value is not None}
     return _merge(given, environment, table, str(config))
-
-
-def derive_task_id(source: Endpoint, target: Endpoint) -> str:
-    """Name a task after its two addresses, always alike, so that a second run resumes."""
-    digest = hashlib.sha256(os.fsencode(f"{source.address}\n{target.address}")).hexdigest()[:8]
-    return f"{_slug(source.address) or 'source'}-to-{_slug(target.address)}-{digest}"
-
-
-def _slug(address: str) -> str:
-    # 24 + 4 + 24 + 1 + 8 stays within the 64 characters of a task id; an address's end says more
-    # than its start.
-    return re.sub(r"[^A-Za-z0-9.]+", "-", address).strip("-.")[-24:].strip("-.")
 
 
 def _merge(

@@ -54,6 +54,26 @@ AofTruncated = Annotated[
         "[default: load]",
     ),
 ]
+SourceReader = Annotated[
+    str | None,
+    typer.Option(
+        "--source-reader",
+        metavar="psync|scan|auto",
+        rich_help_panel=WHAT,
+        help="How the source is read: as a replica (psync), key by key where PSYNC is refused (scan), or as a replica if "
+        "that is permitted (auto). scan promises less: see OPERATIONS.md. Default: psync.",
+    ),
+]
+ScanChanges = Annotated[
+    str | None,
+    typer.Option(
+        "--scan-changes",
+        metavar="auto|notifications|enable|passes",
+        rich_help_panel=WHAT,
+        help="How scan learns of changes: keyspace notifications where they are on, else repeated passes (auto); "
+        "notifications, also where the source does not say; enable: switched on with CONFIG SET; passes. Default: auto.",
+    ),
+]
 OnConflict = Annotated[
     str | None,
     typer.Option(

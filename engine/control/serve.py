@@ -75,6 +75,8 @@ async def run_serve(options: ServeOptions) -> int:
                 field_ttls=options.field_ttls,
                 on_cross_slot=options.on_cross_slot,
                 big_value_bytes=options.big_value_bytes,
+                source_reader=options.source_reader,
+                scan_changes=options.scan_changes,
             ),
             hook=options.hook,
         )

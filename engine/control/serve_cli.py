@@ -167,6 +167,22 @@ def serve(  # noqa: PLR0913, PLR0917 - one parameter an option
             help="As of sync, for each task: larger values are sent in parts. Default: 16.",
         ),
     ] = None,
+    source_reader: Annotated[
+        Text,
+        typer.Option(
+            metavar="psync|scan|auto",
+            rich_help_panel=_WITH,
+            help="As of sync, for each task: how sources are read. Default: psync.",
+        ),
+    ] = None,
+    scan_changes: Annotated[
+        Text,
+        typer.Option(
+            metavar="auto|notifications|enable|passes",
+            rich_help_panel=_WITH,
+            help="As of sync, for each task that is read by scan. Default: auto.",
+        ),
+    ] = None,
     log_level: Annotated[
         Text,
         typer.Option(

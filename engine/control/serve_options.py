@@ -27,6 +27,8 @@ from engine.settings import (
     MIB,
     CrossSlotPolicy,
     FieldTtlPolicy,
+    ScanChanges,
+    SourceReader,
     SpoolSettings,
     UnsupportedPolicy,
 )
@@ -58,6 +60,8 @@ class _Values(BaseModel):
     field_ttls: FieldTtlPolicy = FieldTtlPolicy.REFUSE
     on_cross_slot: CrossSlotPolicy = CrossSlotPolicy.RESOLVE
     big_value_mb: Annotated[int, Field(ge=1, le=512)] = 16
+    source_reader: SourceReader = SourceReader.PSYNC
+    scan_changes: ScanChanges = ScanChanges.AUTO
     log_level: LogLevel = LogLevel.INFO
     log_format: LogFormat = LogFormat.TEXT
 
@@ -88,6 +92,8 @@ class ServeOptions:
     field_ttls: FieldTtlPolicy
     on_cross_slot: CrossSlotPolicy
     big_value_bytes: int
+    source_reader: SourceReader
+    scan_changes: ScanChanges
     log_level: LogLevel
     log_format: LogFormat
     warnings: tuple[str, ...] = ()
@@ -142,6 +148,8 @@ def read_serve_options(flags: Mapping[str, Any], environment: Mapping[str, str])
         field_ttls=values.field_ttls,
         on_cross_slot=values.on_cross_slot,
         big_value_bytes=values.big_value_mb * MIB,
+        source_reader=values.source_reader,
+        scan_changes=values.scan_changes,
         log_level=values.log_level,
         log_format=values.log_format,
         warnings=tuple(warnings),

@@ -76,7 +76,7 @@ async def run_sync(options: SyncOptions) -> int:
     for warning in options.warnings:
         log.warning("option", message=warning)
     warn_if_interpreted()
-    task = Task(settings)
+    task = Task(settings, reader=options.reader)
     interruption = Interruption(task, settings.stop_timeout_seconds)
     interruption.install()
     # What stands at the start stays: a full collection in mid-stream would look at all of it for some 100 ms.

@@ -24,6 +24,16 @@ from engine.supervision.reading import TaskReading
 
 LOOP_DELAY_BOUNDS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 
+_SCAN_FIGURES = (
+    ("scan_passes_total", "counter", "Finished readings of all keys of a source that serves no replicas.", "passes"),
+    ("scan_gaps_total", "counter", "Times when changes may have been missed, so that all keys were read again.", "gaps"),
+    ("scan_keys_read_total", "counter", "Keys read for snapshots.", "keys_read"),
+    ("scan_keys_changed_total", "counter", "States of changed keys that were sent.", "keys_changed"),
+    ("scan_keys_deleted_total", "counter", "Deletions among them.", "keys_deleted"),
+    ("scan_pending_keys", "gauge", "Keys that have changed and are still to be read.", "pending_keys"),
+    ("scan_lag_seconds", "gauge", "Age of the oldest change that is still to be read.", "lag_seconds"),
+)  # fmt: skip
+
 Readings = Callable[[], Iterable[TaskReading]]
 
 
@@ -108,6 +118,12 @@ def _write_tasks(sheet: Sheet, tasks: list[TaskReading]) -> None:
         ("spool_memory_limit_bytes", "gauge", "Most that a spool keeps unread in memory.", connected, "spool_memory_limit_bytes"),
         ("spool_disk_limit_bytes", "gauge", "Most that a spool keeps in files.", connected, "spool_disk_limit_bytes"),
     )  # fmt: skip
+    scanned = [(labels, task) for labels, task in connected if task.reader.name == "scan"]
+    for short, kind, text, field in _SCAN_FIGURES:
+        name = head(sheet, short, kind, text)
+        sheet += [
+            f"{name}{{{labels}}} {shown(getattr(it.reader, field))}\n" for labels, it in scanned
+        ]
     for short, kind, text, which, field in figures:
         name = head(sheet, short, kind, text)
         sheet += [f"{name}{{{labels}}} {shown(getattr(task, field))}\n" for labels, task in which]

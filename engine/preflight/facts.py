@@ -9,7 +9,7 @@ from engine.endpoint import Endpoint
 from engine.errors import EngineError
 from engine.preflight.permissions import Answer, Denial
 from engine.selection import EVERYTHING, Selection
-from engine.settings import ConflictPolicy, FieldTtlPolicy, Method
+from engine.settings import ConflictPolicy, FieldTtlPolicy, Method, SourceReader
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +147,7 @@ class Plan:
 
     task_id: str
     method: Method = Method.INCREMENTAL
+    reader: SourceReader = SourceReader.PSYNC
     on_conflict: ConflictPolicy = ConflictPolicy.REPLACE
     field_ttls: FieldTtlPolicy = FieldTtlPolicy.REFUSE
     selection: Selection = EVERYTHING

@@ -22,9 +22,10 @@ async def gather_facts(settings: TaskSettings, *, sample_seconds: float) -> Fact
     search the target for other tasks' checkpoints.
     """
     source = await ask_source_or_shards(
-        settings.source,
+        settings.read_server or settings.source,
         timeout_seconds=settings.source_link.connect_timeout_seconds,
         sample_seconds=sample_seconds,
+        reader=settings.source_reader,
     )
     try:
         settings = replace(settings, target=await place_of(settings.target, role="target").locate())
@@ -48,6 +49,7 @@ def _plan(settings: TaskSettings) -> Plan:
     return Plan(
         task_id=settings.task_id,
         method=settings.method,
+        reader=settings.source_reader,
         on_conflict=settings.on_conflict,
         field_ttls=settings.field_ttls,
         selection=settings.selection,

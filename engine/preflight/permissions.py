@@ -81,6 +81,39 @@ SOURCE_PROBES = (
     Probe(command=("MULTI",), rule="+multi", way=Way.ASK, means=_NO_LATE_TTL),  # the last: it lasts
 )
 
+# What the scan reader needs instead (engine/readers/scan_source.py).
+SCAN_RULES = (
+    "resetkeys", "~*", "resetchannels", "&__keyevent@*__:*", "-@all",
+    "+ping", "+info", "+time", "+select", "+scan", "+dump", "+pttl", "+pexpiretime", "+exists", "+psubscribe",
+    "+config|get", "+function|dump",
+)  # fmt: skip
+SCAN_PROBES = (
+    Probe(command=("PING",), rule="+ping", way=Way.ASK, is_required=True),
+    Probe(command=("INFO", "server"), rule="+info", way=Way.ASK, is_required=True),
+    Probe(command=("TIME",), rule="+time", way=Way.ASK, is_required=True),
+    Probe(command=("SELECT", "0"), rule="+select", way=Way.ASK, is_required=True),
+    Probe(command=("SCAN", "0", "COUNT", "1"), rule="+scan", way=Way.ASK, is_required=True),
+    Probe(command=("DUMP", PROBE_KEY), rule="+dump", way=Way.ASK, is_required=True),
+    Probe(command=("PTTL", PROBE_KEY), rule="+pttl", way=Way.ASK, is_required=True),
+    Probe(
+        command=("PEXPIRETIME", PROBE_KEY), rule="+pexpiretime", way=Way.ASK, is_required=True
+    ),
+    Probe(command=("EXISTS", PROBE_KEY), rule="+exists", way=Way.ASK, is_required=True),
+    Probe(
+        command=("CONFIG", "GET", "notify-keyspace-events"), rule="+config|get", way=Way.ASK,
+        means="whether keyspace notifications are on is not known, so all keys are read again and again "
+        "(--scan-changes notifications takes them for on)",
+    ),
+    Probe(
+        command=("FUNCTION", "DUMP"), rule="+function|dump", way=Way.ASK,
+        means="function libraries are not brought",
+    ),
+    # The last: a connection that has subscribed answers little else.
+    Probe(
+        command=("PSUBSCRIBE", "__keyevent@*__:*"), rule="+psubscribe", way=Way.ASK, is_required=True
+    ),
+)  # fmt: skip
+
 _CHANNEL = "redis-ferry:probe"
 TARGET_PROBES = (
     Probe(command=("MULTI",), rule="+@transaction", way=Way.ASK, is_required=True),

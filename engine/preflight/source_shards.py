@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from engine.cluster.discovery import ask_cluster_map, endpoint_of
 from engine.cluster.places import place_of
@@ -12,17 +13,25 @@ from engine.endpoint import Endpoint
 from engine.errors import EngineError
 from engine.preflight.facts import SourceState, WriteRate
 from engine.preflight.source_side import ask_source
+from engine.settings import SourceReader
 
 
 async def ask_source_or_shards(
-    endpoint: Endpoint, *, timeout_seconds: float, sample_seconds: float
+    endpoint: Endpoint,
+    *,
+    timeout_seconds: float,
+    sample_seconds: float,
+    reader: SourceReader = SourceReader.PSYNC,
 ) -> SourceState:
     """As `ask_source`; a primary found by Sentinels; every primary of a cluster at the same time. Never raises."""
     try:
         first = await place_of(endpoint, role="source").locate()
     except EngineError as error:
         return SourceState(endpoint=endpoint, error=error, has_info=False)
-    found = await ask_source(first, timeout_seconds=timeout_seconds, sample_seconds=sample_seconds)
+    ask = partial(
+        ask_source, timeout_seconds=timeout_seconds, sample_seconds=sample_seconds, reader=reader
+    )
+    found = await ask(first)
     if not found.is_cluster and (found.error is None or not endpoint.more):
         return found
     try:
@@ -31,16 +40,7 @@ async def ask_source_or_shards(
         return found
     if shards is None or not shards.shards:
         return found if shards is None else replace(found, slots_unserved=shards.unserved)
-    states = await asyncio.gather(
-        *(
-            ask_source(
-                endpoint_of(it.primary, endpoint),
-                timeout_seconds=timeout_seconds,
-                sample_seconds=sample_seconds,
-            )
-            for it in shards.shards
-        )
-    )
+    states = await asyncio.gather(*(ask(endpoint_of(it.primary, endpoint)) for it in shards.shards))
     return replace(together(states), shards=len(shards.shards), slots_unserved=shards.unserved)
 
 

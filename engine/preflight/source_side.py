@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError
@@ -25,6 +27,7 @@ from engine.preflight.asking import (
 )
 from engine.preflight.facts import OutputBufferLimit, SourceState, WriteRate
 from engine.preflight.permissions import (
+    SCAN_PROBES,
     SOURCE_PROBES,
     Answer,
     Probe,
@@ -32,6 +35,7 @@ from engine.preflight.permissions import (
     read_answer,
     read_dryrun,
 )
+from engine.settings import SourceReader
 
 _DIRECTIVES = (
     "repl-backlog-size", "client-output-buffer-limit", "repl-timeout", "repl-diskless-sync",
@@ -42,12 +46,24 @@ _BYTES_PER_KIB = 1024
 
 
 async def ask_source(
-    endpoint: Endpoint, *, timeout_seconds: float, sample_seconds: float
+    endpoint: Endpoint,
+    *,
+    timeout_seconds: float,
+    sample_seconds: float,
+    reader: SourceReader = SourceReader.PSYNC,
 ) -> SourceState:
-    """Everything about the source; its write rate over `sample_seconds`, or its own figure for 0. Never raises."""
+    """Everything about the source; its write rate over `sample_seconds`, or its own figure for 0. Never raises.
+
+    reader: how it will be read, which decides what must be permitted.
+    """
     try:
         async with Conversation(endpoint, timeout_seconds=timeout_seconds) as talk:
-            return await _ask(talk, endpoint, sample_seconds)
+            found = await _ask(talk, endpoint, sample_seconds, is_scan=reader is SourceReader.SCAN)
+        if reader is not SourceReader.SCAN or not found.has_info:
+            return found
+        async with Conversation(endpoint, timeout_seconds=timeout_seconds) as talk:
+            answers, _ = await _ask_permissions(talk, SCAN_PROBES)
+        return replace(found, denials=denials(answers))
     except (RedisError, OSError) as error:
         raise_if_cancelled()
         return SourceState(endpoint=endpoint, error=_unreachable(endpoint, error), has_info=False)
@@ -70,7 +86,9 @@ def _unreachable(endpoint: Endpoint, error: Exception) -> EngineError:
     )
 
 
-async def _ask(talk: Conversation, endpoint: Endpoint, sample_seconds: float) -> SourceState:
+async def _ask(
+    talk: Conversation, endpoint: Endpoint, sample_seconds: float, *, is_scan: bool
+) -> SourceState:
     answers, user = await _ask_permissions(talk)
     info_reply, modules, commands, *configs = await talk.ask(
         ("INFO",),
@@ -84,9 +102,10 @@ async def _ask(talk: Conversation, endpoint: Endpoint, sample_seconds: float) ->
     clock = await clock_offset_ms(talk)
     rate = await _measure(talk, info, asked_at, sample_seconds)
     # Last, for the connection may end up in a transaction.
-    psync = await _ask_psync(
-        talk, answers, user, commands, may_queue=(0, 0, 0) < version < _PSYNC_CANNOT_BE_QUEUED
-    )
+    psync = Answer.UNKNOWN
+    if not is_scan:
+        may_queue = (0, 0, 0) < version < _PSYNC_CANNOT_BE_QUEUED
+        psync = await _ask_psync(talk, answers, user, commands, may_queue=may_queue)
     is_replica = info.get("role") == "slave"
     diskless = config.get("repl-diskless-sync") == "yes"
     return SourceState(
@@ -128,9 +147,11 @@ _MULTI, _PSYNC = (
 )
 
 
-async def _ask_permissions(talk: Conversation) -> tuple[Answers, str | None]:
+async def _ask_permissions(
+    talk: Conversation, all_probes: Sequence[Probe] = SOURCE_PROBES
+) -> tuple[Answers, str | None]:
     """All but MULTI and PSYNC; and the user's name, if it may be known."""
-    probes = [it for it in SOURCE_PROBES if it not in {_MULTI, _PSYNC}]
+    probes = [it for it in all_probes if it not in {_MULTI, _PSYNC}]
     whoami, *replies = await talk.ask(("ACL", "WHOAMI"), *(probe.command for probe in probes))
     answers = {
         probe: (read_answer(reply), str(reply) if isinstance(reply, Refusal) else "")

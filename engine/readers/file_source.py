@@ -14,7 +14,7 @@ import structlog
 from engine.codec.aof_scan import AofScan
 from engine.codec.crc64 import crc64
 from engine.endpoint import Endpoint
-from engine.errors import CorruptAof, SourceUnreachable
+from engine.errors import CorruptAof, SourceRefused, SourceUnreachable
 from engine.position import Position
 from engine.readers.aof_layout import AofLayout, Part, lay_out
 from engine.readers.file_kind import FileKind, kind_of
@@ -110,7 +110,9 @@ def _layout_of_dump(path: Path) -> AofLayout:
 @dataclass(slots=True)
 class _FileFeed:
     layout: AofLayout
+    start: int = -1  # where the stream goes on; negative: with the snapshot first
     version: str = "0.0.0"
+    about: str = ""
 
     @property
     def stream_end(self) -> int:
@@ -119,21 +121,25 @@ class _FileFeed:
     def note_applied(self, offset: int) -> None:
         """The files stay as they are."""
 
-    async def serve(self, asked: Position | None, writer: asyncio.StreamWriter) -> None:
+    async def open(self, asked: Position | None) -> str:
         layout = self.layout
-        start = 0
+        self.start = -1
         if asked is not None and asked.replid == layout.replid:
-            start = asked.offset
-        if asked is None or asked.replid != layout.replid or not 0 <= start <= layout.stream_bytes:
+            self.start = asked.offset
+        if not 0 <= self.start <= layout.stream_bytes:
+            self.start = -1
+            return f"FULLRESYNC {layout.replid} 0"
+        return f"CONTINUE {layout.replid}"
+
+    async def send(self, writer: asyncio.StreamWriter) -> None:
+        layout, start = self.layout, self.start
+        if start < 0:
             start = 0
-            writer.write(f"+FULLRESYNC {layout.replid} 0\r\n".encode())
             if layout.snapshot is None:
                 writer.write(b"$%d\r\n" % len(EMPTY_RDB) + EMPTY_RDB)
             else:
                 writer.write(b"$%d\r\n" % layout.snapshot_bytes)
                 await _send(layout.snapshot, 0, layout.snapshot_bytes, writer)
-        else:
-            writer.write(f"+CONTINUE {layout.replid}\r\n".encode())
         at = 0
         for part in layout.stream:
             size = len(part) if isinstance(part, bytes) else part.size
@@ -191,8 +197,8 @@ def _opened(path: Path) -> BinaryIO:
     try:
         return path.open("rb")
     except OSError as error:
-        raise SourceUnreachable(f"{path.name} cannot be read: {error.strerror}") from None
+        raise SourceRefused(f"{path.name} cannot be read: {error.strerror}") from None
 
 
-def _shorter(path: Path) -> SourceUnreachable:
-    return SourceUnreachable(f"{path.name} has become shorter while it was read")
+def _shorter(path: Path) -> SourceRefused:
+    return SourceRefused(f"{path.name} has become shorter while it was read")

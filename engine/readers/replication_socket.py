@@ -16,15 +16,17 @@ import structlog
 
 from engine.background import end_tasks
 from engine.endpoint import Endpoint
-from engine.errors import EngineError
+from engine.errors import EngineError, SourceLinkLost, SourceNotReady, SourceUnreachable
 from engine.position import Position
 
 log = structlog.get_logger("engine.readers")
 
 COMMAND_LIMIT_BYTES = 64 * 1024
 MOST_WORDS = 1024
+TURNS = 5  # of the event loop, from accepting a connection to its first line here, and to its end
 # A file that has been read has nothing more to say, and is not lost for that.
 SILENCE_SECONDS = 10**9
+_MAY_PASS = (SourceLinkLost, SourceNotReady, SourceUnreachable)
 
 
 class Feed(Protocol):
@@ -38,11 +40,23 @@ class Feed(Protocol):
     def version(self) -> str:
         """The server's version that INFO tells."""
 
-    async def serve(self, asked: Position | None, writer: asyncio.StreamWriter) -> None:
-        """Answer PSYNC and send what follows, until there is nothing more or the conversation is cancelled.
+    @property
+    def about(self) -> str:
+        """More lines of INFO replication: `name:value`."""
+
+    async def open(self, asked: Position | None) -> str:
+        """Make ready, and return the answer to PSYNC: `FULLRESYNC replid offset` or `CONTINUE replid`.
 
         Raises:
-            EngineError: why it cannot go on; the next PSYNC is answered with it. OSError: the engine went away.
+            EngineError: why it cannot be; PSYNC is answered with it.
+        """
+
+    async def send(self, writer: asyncio.StreamWriter) -> None:
+        """Send what follows the answer, until there is nothing more or it is cancelled.
+
+        Raises:
+            EngineError: why it cannot go on; the connection ends, and one that a new try cannot help is told to the
+            next PSYNC. OSError: the engine went away.
         """
 
     def note_applied(self, offset: int) -> None:
@@ -50,7 +64,7 @@ class Feed(Protocol):
 
 
 class ReplicationSocket:
-    """Hand `endpoint` to the engine, `start`, and `close` at the end. on_word: called for every command, for tests."""
+    """Hand `endpoint` to the engine, `start`, and `close` at the end. failure: why it cannot go on."""
 
     def __init__(self, feed: Feed) -> None:
         self._feed = feed
@@ -78,10 +92,12 @@ class ReplicationSocket:
         """Stop listening and end all conversations."""
         if self._server is not None:
             self._server.close()
-        for conversation in self._conversations:
-            conversation.cancel()
-        if self._conversations:
-            await asyncio.wait(self._conversations)
+        for _ in range(TURNS):  # one that was accepted a moment ago begins only now
+            await asyncio.sleep(0)
+            for conversation in self._conversations:
+                conversation.cancel()
+            if self._conversations:
+                await asyncio.wait(self._conversations)
         self._folder.cleanup()
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -96,9 +112,14 @@ class ReplicationSocket:
                     if self.failure is not None:
                         writer.write(_failure_line(self.failure))
                         continue
-                    feeding = asyncio.create_task(
-                        self._feed.serve(_position_of(command), writer), name="feed"
-                    )
+                    try:
+                        answer = await self._feed.open(_position_of(command))
+                    except EngineError as error:
+                        log.debug("reader.not_opened", error=str(error))
+                        writer.write(_failure_line(error))
+                        continue
+                    writer.write(f"+{answer}\r\n".encode())
+                    feeding = asyncio.create_task(self._feed.send(writer), name="feed")
                     feeding.add_done_callback(self._end_of_feed(writer))
                 elif command[:2] == [b"REPLCONF", b"ACK"] and len(command) == 3:
                     self._feed.note_applied(int(command[2]))
@@ -108,7 +129,7 @@ class ReplicationSocket:
         except (OSError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass  # the engine went away: it sees the connection end
         except asyncio.CancelledError:
-            pass  # `close`; asyncio would report the cancellation of a stream's callback as an error
+            writer.transport.abort()  # `close`; asyncio would report the cancellation of a stream's callback as an error
         finally:
             self._conversations.discard(conversation)
             await end_tasks(feeding)
@@ -123,7 +144,8 @@ class ReplicationSocket:
             if error is None:
                 return  # all has been sent; the connection stays for acknowledgements
             if isinstance(error, EngineError):
-                self.failure = error
+                log.warning("reader.stopped", error=str(error))
+                self.failure = None if isinstance(error, _MAY_PASS) else error
             elif not isinstance(error, OSError):
                 log.error("reader.failed", error=repr(error))
             with contextlib.suppress(RuntimeError):
@@ -139,8 +161,12 @@ class ReplicationSocket:
                 return b"+OK\r\n"
             case b"INFO":
                 return _bulk(
-                    b"# Server\r\nredis_version:%b\r\n# Replication\r\nrole:master\r\nmaster_repl_offset:%d\r\n"
-                    % (self._feed.version.encode(), self._feed.stream_end)
+                    b"# Server\r\nredis_version:%b\r\n# Replication\r\nrole:master\r\nmaster_repl_offset:%d\r\n%b"
+                    % (
+                        self._feed.version.encode(),
+                        self._feed.stream_end,
+                        self._feed.about.encode(),
+                    )
                 )
             case b"CONFIG" if command[1:] == [b"GET", b"REPL-TIMEOUT"]:
                 return b"*2\r\n" + _bulk(b"repl-timeout") + _bulk(b"%d" % SILENCE_SECONDS)
@@ -153,7 +179,10 @@ def _bulk(text: bytes) -> bytes:
 
 
 def _failure_line(error: EngineError) -> bytes:
+    """In the words of the handshake: TRYAGAIN for what may pass."""
     text = " ".join(str(error).split())
+    if isinstance(error, _MAY_PASS):
+        return b"-TRYAGAIN " + text.encode("utf-8", "replace") + b"\r\n"
     return b"-READER " + text.encode("utf-8", "replace") + b"\r\n"
 
 

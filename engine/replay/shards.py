@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from redis.asyncio import Redis
 
@@ -64,3 +64,19 @@ class MarginedKeysOfAll:
         """Close the control connections."""
         for it in self._searches:
             await it.close()
+
+
+def search_of(
+    session: TargetSession, settings: TargetSettings
+) -> Callable[[int, bool], MarginedKeysOfAll]:
+    """Makes searches of this session's target: from an expiry on (ms since the epoch), with the hashes or without."""
+
+    def search(least_ms: int, with_hashes: bool) -> MarginedKeysOfAll:
+        return MarginedKeysOfAll(
+            session,
+            settings,
+            least_ms=least_ms,
+            has_field_ttls=with_hashes and session.capabilities.has_field_ttls,
+        )
+
+    return search

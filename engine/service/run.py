@@ -14,6 +14,7 @@ from engine.background import end_tasks
 from engine.errors import EngineError
 from engine.service.figures import Figures, Gauge
 from engine.settings import ResumeMode, TaskSettings
+from engine.stats import ReaderStats
 from engine.supervision.reading import TaskReading
 from engine.supervision.recovery import Decision, after_error, delay_seconds
 from engine.supervision.states import FINAL_STATES, TaskState
@@ -35,6 +36,14 @@ class RunEnd:
     error: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """Settings to run with instead, and the counters of what stands for the source in them."""
+
+    settings: TaskSettings
+    reader: ReaderStats
+
+
 class Run:
     """Create, `start`, then `stop` or wait for `on_end`.
 
@@ -53,7 +62,7 @@ class Run:
         on_figures: Callable[[Figures], None],
         on_end: Callable[[RunEnd], None],
         asks_source: bool = True,
-        prepare: Callable[[], Awaitable[TaskSettings | None]] | None = None,
+        prepare: Callable[[], Awaitable[Prepared | None]] | None = None,
     ) -> None:
         self.settings = settings
         self._figures = Figures(is_migrating=True)
@@ -64,6 +73,7 @@ class Run:
         self._on_figures = on_figures
         self._on_end = on_end
         self._prepare = prepare
+        self._reader: ReaderStats | None = None
         self._gauge = Gauge(
             settings.source if asks_source else None, settings.target, task_id=settings.task_id
         )
@@ -156,11 +166,19 @@ class Run:
         rng = random.Random()  # noqa: S311 - jitter
         if self._prepare is not None:
             try:
-                self.settings = await self._prepare() or self.settings
+                prepared = await self._prepare()
             except EngineError as error:
                 return TaskState.FAILED, str(error)
+            if prepared is not None:
+                now = self.settings  # the limit and the mode may have been changed meanwhile
+                self.settings = replace(
+                    prepared.settings,
+                    bandwidth_limit_bytes_per_second=now.bandwidth_limit_bytes_per_second,
+                    resume_mode=now.resume_mode,
+                )
+                self._reader = prepared.reader
         while not self._stopping.is_set():
-            task = Task(self.settings)
+            task = Task(self.settings, reader=self._reader)
             self._task = task
             task.on_state_change(self._note_state)
             try:

@@ -16,13 +16,15 @@ from engine.endpoint import Endpoint
 from engine.errors import EngineError
 from engine.preflight.gate import refuse_or_warn
 from engine.readers.file_source import FileSource
+from engine.readers.scan_source import ScanSource
 from engine.service.backups import find_backup
 from engine.service.catalog import Catalog
 from engine.service.figures import Figures
 from engine.service.journal import Journal
+from engine.service.reader_choice import choose_reader, make_scan_source, replayed, scanned
 from engine.service.record import MigrationMethod, MigrationType, TaskRecord, storable
 from engine.service.refusals import Refusal, StateForbids
-from engine.service.run import Run, RunEnd
+from engine.service.run import Prepared, Run, RunEnd
 from engine.service.sides import Sides
 from engine.service.wire_status import WORKING, WireStatus, project
 from engine.settings import (
@@ -30,11 +32,13 @@ from engine.settings import (
     CrossSlotPolicy,
     FieldTtlPolicy,
     Method,
-    SourceKind,
+    ScanChanges,
+    SourceReader,
     SpoolSettings,
     TaskSettings,
     UnsupportedPolicy,
 )
+from engine.stats import ReaderStats
 from engine.supervision.states import TaskState
 
 log = structlog.get_logger("engine.service")
@@ -53,6 +57,8 @@ class WorkSettings:
     field_ttls: FieldTtlPolicy = FieldTtlPolicy.REFUSE
     on_cross_slot: CrossSlotPolicy = CrossSlotPolicy.RESOLVE
     big_value_bytes: int = 16 * MIB
+    source_reader: SourceReader = SourceReader.PSYNC
+    scan_changes: ScanChanges = ScanChanges.AUTO
 
     def folder_of(self, engine_task_id: str) -> Path:
         """The folder of one task's run."""
@@ -70,7 +76,7 @@ class Workers:
         self._sides = sides
         self._journal = journal
         self._runs: dict[str, Run] = {}
-        self._backups: dict[str, FileSource] = {}
+        self._readers: dict[str, FileSource | ScanSource] = {}
         self._is_shutting_down = False
         self._chores: set[asyncio.Task[None]] = set()
 
@@ -96,7 +102,7 @@ class Workers:
             on_state=lambda state: self._note_state(task_id, state),
             on_figures=lambda figures: self._note_figures(task_id, figures),
             on_end=lambda end: self._note_end(task_id, end),
-            asks_source=task_id not in self._backups,
+            asks_source=task_id not in self._readers,
             prepare=prepare,
         )
         self._runs[task_id] = run
@@ -137,7 +143,7 @@ class Workers:
             chore.cancel()
         if self._chores:
             await asyncio.wait(self._chores)
-        await asyncio.gather(*(it.close() for it in self._backups.values()))
+        await asyncio.gather(*(it.close() for it in self._readers.values()))
 
     # ---- from a record to the engine
 
@@ -153,16 +159,32 @@ class Workers:
 
     def _settings_and_preparation(
         self, record: TaskRecord
-    ) -> tuple[TaskSettings, Callable[[], Awaitable[TaskSettings | None]] | None]:
+    ) -> tuple[TaskSettings, Callable[[], Awaitable[Prepared | None]]]:
         """The engine's settings, and what is to be done before it starts."""
         if record.backup_files is not None:
             backup = FileSource(find_backup(self.settings.backup_dir, record.backup_files))
-            self._backups[record.task_id] = backup
+            self._readers[record.task_id] = backup
             settings = self._settings(record, backup.endpoint)
             return settings, partial(_opened, backup, settings)
         settings = self.settings_of(record)
-        # What was at work before has been looked at then; a server may be away for the moment.
-        return settings, None if record.has_run else partial(_looked_at, settings)
+        return settings, partial(self._prepared, record, settings)
+
+    async def _prepared(self, record: TaskRecord, settings: TaskSettings) -> Prepared | None:
+        """Choose how the source is read; look at both sides.
+
+        What was at work before has been looked at then; a server may be away for the moment.
+        """
+        settings = await choose_reader(settings)
+        prepared = None
+        if settings.source_reader is SourceReader.SCAN:
+            reader = make_scan_source(settings)
+            self._readers[record.task_id] = reader
+            await reader.start(looks_first=not record.has_run)
+            settings = scanned(settings, reader)
+            prepared = Prepared(settings=settings, reader=reader.stats)
+        if not record.has_run:
+            await refuse_or_warn(settings)
+        return prepared
 
     def _settings(self, record: TaskRecord, source: Endpoint) -> TaskSettings:
         assert record.target is not None
@@ -180,6 +202,8 @@ class Workers:
             field_ttls=self.settings.field_ttls,
             on_cross_slot=self.settings.on_cross_slot,
             big_value_bytes=self.settings.big_value_bytes,
+            source_reader=SourceReader.PSYNC if is_import else self.settings.source_reader,
+            scan_changes=self.settings.scan_changes,
             spool=replace(
                 self.settings.spool, directory=self.settings.folder_of(record.engine_task_id)
             ),
@@ -206,9 +230,9 @@ class Workers:
 
     def _note_end(self, task_id: str, end: RunEnd) -> None:
         self._runs.pop(task_id, None)
-        backup = self._backups.pop(task_id, None)
-        if backup is not None:
-            self.do(backup.close(), name=f"close backup {task_id}")
+        reader = self._readers.pop(task_id, None)
+        if reader is not None:
+            self.do(reader.close(), name=f"close reader {task_id}")
         if self._catalog.find(task_id) is None:
             return
         self._catalog.change(task_id, last_figures=end.figures.as_dict())
@@ -238,17 +262,8 @@ class Workers:
             log.error("service.chore_failed", name=task.get_name(), error=repr(error))
 
 
-async def _opened(backup: FileSource, settings: TaskSettings) -> TaskSettings:
+async def _opened(backup: FileSource, settings: TaskSettings) -> Prepared:
     await backup.start()
-    if not backup.has_stream:
-        return settings
-    return replace(
-        settings,
-        source_kind=SourceKind.FILE,
-        method=Method.INCREMENTAL,
-        exit_when_synced=True,
-    )
-
-
-async def _looked_at(settings: TaskSettings) -> None:
-    await refuse_or_warn(settings)
+    if backup.has_stream:
+        settings = replayed(settings)
+    return Prepared(settings=settings, reader=ReaderStats(name="file"))

@@ -28,6 +28,8 @@ from engine.errors import SourceUnreachable
 
 log = structlog.get_logger("engine.source")
 
+MOMENTS_SINCE = (7, 0)  # PEXPIRETIME
+
 
 @dataclass(frozen=True, slots=True)
 class SourceFacts:
@@ -47,14 +49,25 @@ class SourceFacts:
     is_silent: bool = False  # INFO is not permitted
     is_replica: bool = False
 
+    @property
+    def tells_moments(self) -> bool:
+        """Whether it has PEXPIRETIME."""
+        numbers = tuple(int(it) for it in self.version.split(".")[:2] if it.isdigit())
+        return numbers >= MOMENTS_SINCE
+
 
 class SourceWatch:
-    """A control connection kept open, to ask again and again."""
+    """A control connection kept open, to ask again and again.
+
+    synced_offset: of a reader that stands for a source: where in its stream everything is that the source had when the
+    snapshot ended; -1 while that is not known, and for a server.
+    """
 
     def __init__(self, endpoint: Endpoint, *, timeout_seconds: float) -> None:
         self._endpoint = endpoint
         self._timeout_seconds = timeout_seconds
         self._client: Redis = control_client(endpoint, timeout_seconds=timeout_seconds)
+        self.synced_offset = -1
 
     async def _renew(self, error: Exception) -> None:
         """Begin with a new connection after one that broke."""
@@ -121,6 +134,7 @@ class SourceWatch:
             log.debug("source.info_failed", error=str(error))
             return -1
         raise_if_cancelled()
+        self.synced_offset = int(info.get("synced_offset", -1))
         return _offset_in(info)
 
     async def _ask_clock(self) -> int:

@@ -161,6 +161,8 @@ class Handshake:
 
     def _receive_error(self, text: str) -> bytes:
         code = text.split(" ", 1)[0]
+        if code == "READER":
+            raise SourceRefused(text.removeprefix("READER "))  # what stands for the source says it
         if code in _AUTH or any(
             words in text for words in (*_AUTH_BEFORE_CODES, *_NO_PASSWORD_SET)
         ):

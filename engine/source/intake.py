@@ -96,6 +96,11 @@ class Intake:
         return SourceWatch(endpoint, timeout_seconds=self._settings.connect_timeout_seconds)
 
     @property
+    def synced_offset(self) -> int:
+        """Where a reader of states has caught up with the source (see SourceWatch); -1: not yet."""
+        return self._watch.synced_offset
+
+    @property
     def is_started(self) -> bool:
         """Whether a link is kept up."""
         return self._keeper is not None
@@ -159,6 +164,9 @@ class Intake:
             self.link = None
 
     async def _connect(self, resume_from: Position | None) -> Verdict:
+        if not self._settings.keeps_position:
+            resume_from = None
+        self._watch.synced_offset = -1
         before = self._place.endpoint
         endpoint = await self._place.locate()
         if endpoint != before:

@@ -9,7 +9,6 @@ import structlog
 
 from engine.checkpoint.checkpoint import Checkpoint
 from engine.codec.part_names import part_suffix
-from engine.codec.plan import StreamPlan
 from engine.codec.stream import StreamTranscoder
 from engine.errors import SpoolDamaged
 from engine.position import Position
@@ -24,11 +23,12 @@ from engine.replay.resolving import Resolving
 from engine.replay.selected_keys import SelectedKeys
 from engine.replay.settlement import Settlement
 from engine.replay.settling import Settling
-from engine.replay.shards import MarginedKeysOfAll
+from engine.replay.shards import search_of
 from engine.replay.snapshot_phase import SnapshotEnd, SnapshotPhase
 from engine.replay.stream_phase import StreamEnd, StreamPhase
+from engine.replay.stream_plan import stream_plan
 from engine.replay.target_session import TargetSession
-from engine.replay.target_support import command_support, snapshot_plan, value_bridge
+from engine.replay.target_support import snapshot_plan, value_bridge
 from engine.settings import (
     ConflictPolicy,
     Method,
@@ -45,8 +45,6 @@ from engine.supervision.line_plan import LinePlan
 from engine.supervision.states import TaskState
 
 log = structlog.get_logger("engine.line")
-
-MOMENTS_SINCE = (7, 0)  # PEXPIRETIME
 
 
 class Phases:
@@ -166,7 +164,16 @@ class Phases:
 
     def is_goal_reached(self) -> bool:
         """Whether the target has all that the task is to bring."""
+        if self._waits_for_reader and self._stream is not None and self._intake.synced_offset >= 0:
+            self._goal_offset = self._intake.synced_offset
+            log.info("stream.goal", offset=self._goal_offset)
         return self._goal_offset is not None and self._stats.applied_offset >= self._goal_offset
+
+    @property
+    def _waits_for_reader(self) -> bool:
+        """States are sent when they are read: only the reader knows when the last one is among them."""
+        is_scan = self._settings.source_kind is SourceKind.SCAN
+        return is_scan and self._settings.exit_when_synced and self._goal_offset is None
 
     def observe(self) -> None:
         """Bring the counters of the phase into the line's."""
@@ -202,11 +209,10 @@ class Phases:
         return self.stop_at is not None
 
     def _settlement(self, session: TargetSession) -> Settlement:
-        version = tuple(int(it) for it in self._intake.facts.version.split(".")[:2] if it.isdigit())
         return Settlement(
             self._intake.endpoint,
             self._settings.source_link,
-            tells_moments=version >= MOMENTS_SINCE,
+            tells_moments=self._intake.facts.tells_moments,
             removes_missing=not self._intake.facts.is_replica,
             replid=self._source_replid,
             target_rdb_version=session.capabilities.rdb_version,
@@ -303,7 +309,8 @@ class Phases:
         self, session: TargetSession, enter: Callable[[TaskState], None]
     ) -> StreamEnd:
         enter(TaskState.STREAM)
-        if self._settings.exit_when_synced and self._goal_offset is None:
+        wants_goal = self._settings.exit_when_synced and self._goal_offset is None
+        if wants_goal and not self._waits_for_reader:
             self._goal_offset = max(await self._intake.ask_offset(), self._spool.end_offset)
             log.info("stream.goal", offset=self._goal_offset)
         self._brought.require_owners()
@@ -320,7 +327,15 @@ class Phases:
         stream = self._stream = StreamPhase(
             self._spool,
             session,
-            self._stream_plan(session),
+            stream_plan(
+                session,
+                self._settings,
+                position=self._position,
+                db=self._db,
+                margin_since_ms=self._margin_since_ms,
+                clock_offset_ms=self._intake.facts.clock_offset_ms,
+                source_version=self._intake.facts.version,
+            ),
             is_done=self._is_done,
             is_late=lambda: self._intake.is_late,
             margin=self._margin if has_margin else None,
@@ -339,36 +354,7 @@ class Phases:
             log_stream_end(session, stream, self._stats)
         return end
 
-    def _stream_plan(self, session: TargetSession) -> StreamPlan:
-        return StreamPlan(
-            checkpoint_key=session.key,
-            is_transactional=session.is_exactly_once,
-            replid=self._position.replid,
-            offset=self._position.offset,
-            db=self._db,
-            takes_marks=not self._settings.selection.is_everything,
-            epoch=session.epoch,
-            serial=session.serial,
-            ledger=session.ledger_id,
-            margin_since_ms=self._margin_since_ms,
-            absolute_expiry=session.capabilities.absolute_set,
-            clock_offset_ms=self._intake.facts.clock_offset_ms,
-            block_bytes=self._settings.target_link.block_bytes,
-            support=command_support(
-                session.capabilities, self._settings, source_version=self._intake.facts.version
-            ),
-            skips_refused=self._settings.on_unsupported is UnsupportedPolicy.SKIP,
-        )
-
     def _settling(self, session: TargetSession, transcoder: StreamTranscoder) -> Settling:
-        def search(least_ms: int, with_hashes: bool) -> MarginedKeysOfAll:
-            return MarginedKeysOfAll(
-                session,
-                self._settings.target_link,
-                least_ms=least_ms,
-                has_field_ttls=with_hashes and session.capabilities.has_field_ttls,
-            )
-
         return Settling(
             transcoder,
             OwnMargin(session, self._margin, lambda: transcoder.offset)
@@ -376,7 +362,7 @@ class Phases:
             else self._settlement(session),
             self._owed,
             self._owed_file,
-            search=search,
+            search=search_of(session, self._settings.target_link),
             brought=self._brought,
             stats=self._stats,
             margin=self._margin,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from engine.spool.spool import Spool
-from engine.stats import LineStats
+from engine.stats import LineStats, ReaderStats
 from engine.supervision.troubles import Side
 
 
@@ -53,7 +53,11 @@ def read_line(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskReading:
-    """One task. state, phase: see states.py. progress_ratio: of the snapshot, 0–1. lines: none before it connects."""
+    """One task.
+
+    state, phase: see states.py. progress_ratio: of the snapshot, 0–1. lines: none before it connects. reader: what stands
+    for a source that serves no replicas.
+    """
 
     task_id: str
     state: str
@@ -64,3 +68,4 @@ class TaskReading:
     spool_memory_limit_bytes: int = 0
     spool_disk_limit_bytes: int = 0
     lines: tuple[LineReading, ...] = ()
+    reader: ReaderStats = field(default_factory=ReaderStats)

@@ -71,3 +71,11 @@ class TaskStatus:
     topology_changes: int = 0  # of the target cluster, noticed
     slot_commands_skipped: int = 0  # read again after a loss, and already on the target
     lines: tuple[LineStatus, ...] = ()
+    source_reader: str = "psync"  # or scan, or file
+    scan_changes: str = ""  # how the scan reader learns of them: notifications or passes
+    scan_passes: int = 0  # over all keys, that were finished
+    scan_gaps: int = 0  # times when changes may have been missed, so that all keys were read again
+    scan_keys_read: int = 0  # for snapshots
+    scan_keys_changed: int = 0  # sent behind them
+    scan_keys_deleted: int = 0  # of these
+    scan_pending_keys: int = 0  # have changed and are still to be read

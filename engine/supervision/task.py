@@ -12,6 +12,7 @@ from engine.control_client import raise_if_cancelled
 from engine.errors import EngineError
 from engine.replay.token_bucket import TokenBucket
 from engine.settings import TaskSettings
+from engine.stats import ReaderStats
 from engine.supervision.reading import TaskReading
 from engine.supervision.states import FINAL_STATES, PHASES, TaskState, move, phase_in
 from engine.supervision.status import TaskStatus
@@ -24,11 +25,12 @@ log = structlog.get_logger("engine.task")
 class Task:
     """Create, `run` once, read `status` at any time.
 
-    state: see states.py. wrote_to_target: whether anything was sent that changes the target.
+    reader: what stands for a source that serves no replicas counts there. state: see states.py. wrote_to_target: whether anything was sent that changes the target.
     """
 
-    def __init__(self, settings: TaskSettings) -> None:
+    def __init__(self, settings: TaskSettings, *, reader: ReaderStats | None = None) -> None:
         self.settings = settings
+        self._reader = reader or ReaderStats()
         self.state = TaskState.CREATED
         self.error: EngineError | None = None
         self._limiter = TokenBucket(settings.bandwidth_limit_bytes_per_second)
@@ -95,7 +97,7 @@ class Task:
             spooled_offset=stats.read_offset,
             applied_offset=stats.applied_offset,
             lag_bytes=sum(max(0, it.source_offset - it.applied_offset) for it in lines.stats),
-            lag_seconds=round(lines.lag_seconds, 6),
+            lag_seconds=round(max(lines.lag_seconds, self._reader.lag_seconds), 6),
             keys_applied=stats.keys_applied - stats.keys_skipped,
             commands_applied=stats.commands_applied,
             bytes_applied=stats.bytes_applied,
@@ -139,6 +141,14 @@ class Task:
             topology_changes=stats.topology_changes,
             slot_commands_skipped=stats.slot_commands_skipped,
             lines=lines.statuses(),
+            source_reader=self._reader.name,
+            scan_changes=self._reader.changes,
+            scan_passes=self._reader.passes,
+            scan_gaps=self._reader.gaps,
+            scan_keys_read=self._reader.keys_read,
+            scan_keys_changed=self._reader.keys_changed,
+            scan_keys_deleted=self._reader.keys_deleted,
+            scan_pending_keys=self._reader.pending_keys,
         )
 
     def reading(self) -> TaskReading:
@@ -153,6 +163,7 @@ class Task:
             spool_memory_limit_bytes=self.settings.spool.memory_bytes,
             spool_disk_limit_bytes=self.settings.spool.disk_bytes,
             lines=self._lines.readings(),
+            reader=self._reader,
         )
 
     def _shown_error(self) -> str | None:

@@ -50,7 +50,8 @@ def make_status(**changes: object) -> TaskStatus:
 class Task:
     """The interface of engine.supervision.task.Task."""
 
-    def __init__(self, settings: TaskSettings) -> None:
+    def __init__(self, settings: TaskSettings, *, reader: object = None) -> None:
+        del reader
         self.state = TaskState.CREATED
         self._phase = PHASES[TaskState.CREATED]
         self.wrote_to_target = False

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from engine.control.choices import LogFormat, LogLevel, ProgressMode
-from engine.control.options import derive_task_id
 from engine.control.state_folder import default_spool_dir
+from engine.control.task_names import derive_task_id
 from engine.endpoint import Endpoint, parse_endpoint
 from engine.errors import ConfigError
 from engine.settings import (

@@ -9,6 +9,7 @@ from typing import Any
 
 from engine.endpoint import Endpoint
 from engine.settings import SourceSettings, SpoolSettings, TargetSettings, TaskSettings
+from engine.stats import ReaderStats
 from engine.supervision.states import TaskState
 from engine.supervision.task import Task
 from tests.conditions import until
@@ -31,8 +32,8 @@ def make_settings(source: Endpoint, target: Endpoint, **changes: Any) -> TaskSet
 class Run:
     """A task on its way. `future` is its `run`."""
 
-    def __init__(self, settings: TaskSettings) -> None:
-        self.task = Task(settings)
+    def __init__(self, settings: TaskSettings, reader: ReaderStats | None = None) -> None:
+        self.task = Task(settings, reader=reader)
         self.states: list[TaskState] = []
         self.task.on_state_change(self.states.append)
         self.future = asyncio.create_task(self.task.run(), name="task under test")
@@ -60,10 +61,10 @@ class Run:
 
 
 @asynccontextmanager
-async def running(settings: TaskSettings) -> AsyncIterator[Run]:
+async def running(settings: TaskSettings, reader: ReaderStats | None = None) -> AsyncIterator[Run]:
     """Run a task; on the way out stop it and check that no asyncio task of it is left."""
     before = asyncio.all_tasks()
-    run = Run(settings)
+    run = Run(settings, reader)
     try:
         yield run
         if not run.future.done():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from engine.observability.metrics import Metrics
-from engine.stats import LatencyHistogram, LineStats
+from engine.stats import LatencyHistogram, LineStats, ReaderStats
 from engine.supervision.reading import LineReading, TaskReading
 
 
@@ -40,6 +40,7 @@ def task(task_id: str, *lines: LineReading, state: str = "stream") -> TaskReadin
         spool_memory_limit_bytes=32 << 20,
         spool_disk_limit_bytes=16 << 30,
         lines=lines,
+        reader=ReaderStats(name="scan"),
     )
 
 
