@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.codec.slots import key_slot
+from engine.codec.slots import key_slot, slot_tags
 from engine.endpoint import parse_endpoint
 from engine.errors import TargetRejected
 from engine.settings import CrossSlotPolicy, SpoolSettings
@@ -171,3 +171,39 @@ async def test_a_source_that_may_not_be_asked_stops_the_task_by_name(
         client.rename("old", "new")
         with pytest.raises(TargetRejected, match=r"RENAME.*permit the source's user.*dump"):
             await run.future
+
+
+async def test_marks_that_a_run_left_are_resolved_and_a_snapshot_takes_them_away(
+    start_server: StartServer, tmp_path: Path
+) -> None:
+    source = start_server(NAME, config=CONFIG | {"enable-debug-command": "yes"})
+
+    def mark(key: str, wrong: str) -> None:
+        """As a killed worker leaves a key in doubt: marked, and stale."""
+        node = target.primary_of(slot := key_slot(key.encode()))
+        tag = slot_tags()[4 * slot : 4 * slot + 4].decode()
+        with node.server.client() as its:
+            assert its.hset(f"redis-ferry:slot:{{{tag}}}:t1:0", f"d:{key}", 1) == 1
+            its.set(key, wrong)
+
+    with RunningCluster(BINARIES[NAME], replicas=0) as target, source.client() as client:
+        client.set("here", "right")
+        settings = settings_to(source, target, tmp_path)
+        async with running(settings) as run:
+            await run.reaches_offset(offset_of(source))
+        mark("here", "wrong")
+        mark("gone", "wrong")
+        async with running(settings) as run:
+            await run.reaches(lambda: run.task.status().keys_resolved == 2, "both are fetched")
+            await run.reaches_offset(offset_of(source))
+            assert await asyncio.to_thread(differences, source, target) == []
+            assert run.task.status().full_resyncs == 0
+        assert marks(target) == []
+        mark("here", "wrong")
+        client.execute_command("DEBUG", "CHANGE-REPL-ID")
+        async with running(settings) as run:
+            await run.reaches_offset(offset_of(source))
+            assert run.task.status().full_resyncs == 1
+            assert run.task.status().keys_resolved == 0
+            assert await asyncio.to_thread(differences, source, target) == []
+        assert marks(target) == []
