@@ -12,7 +12,9 @@ import time
 import types
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
+import engine
 from engine.errors import SourceUnreachable, TargetUnreachable
 from engine.settings import TaskSettings
 from engine.supervision.states import PHASES, TaskState, phase_in
@@ -149,6 +151,7 @@ if __name__ == "__main__":
     sys.modules[gate.__name__] = gate
     codec = types.ModuleType("engine.codec")
     codec.COMPILED = os.environ.get("COMPILED") != "no"  # type: ignore[attr-defined]
+    codec.__path__ = [str(Path(engine.__file__).parent / "codec")]  # its modules are the real ones
     sys.modules[codec.__name__] = codec
 
     from engine.__main__ import main
