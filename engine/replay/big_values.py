@@ -84,6 +84,14 @@ class BigValueSteps:
         )
 
 
+def adds_to_stream(blocks: list[Block]) -> bool:
+    """Whether entries of a big stream are among what a target has refused for a moment.
+
+    It may have taken later ones, and then takes no earlier ones any more; all else may be sent again.
+    """
+    return any(PART_PREFIX in it.data and b"$4\r\nXADD\r\n" in it.data for it in blocks)
+
+
 async def remove_unfinished(session: TargetSession, suffix: bytes) -> None:
     """Remove the value that an earlier attempt was cut in; raises what ended the target's link."""
     if session.is_cluster:

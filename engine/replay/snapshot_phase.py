@@ -14,8 +14,8 @@ from engine.codec.name_owners import NameOwners
 from engine.codec.plan import SnapshotPlan
 from engine.codec.selected_snapshot import SelectedSnapshotTranscoder
 from engine.codec.snapshot import SnapshotTranscoder
-from engine.errors import CorruptRdb, EngineError, TargetRejected
-from engine.replay.big_values import BigValueSteps
+from engine.errors import CorruptRdb, EngineError, TargetNotReady, TargetRejected
+from engine.replay.big_values import BigValueSteps, adds_to_stream
 from engine.replay.delivery import Delivery
 from engine.replay.margin import Margin
 from engine.replay.refused_keys import RefusedKeys
@@ -36,7 +36,8 @@ class SnapshotPhase:
     """One snapshot, over as many stays at the target as it takes.
 
     generation: the spool's number of this snapshot. target_run_id: the process that has what was confirmed; a
-    connection lost to it costs only what was on its way, which is sent again (RESTORE … REPLACE).
+    connection lost to it costs only what was on its way, which is sent again (RESTORE … REPLACE). is_in_doubt: except that
+    sending it again would not mend it: another snapshot is needed.
     """
 
     def __init__(  # noqa: PLR0913 - keyword-only facts
@@ -69,6 +70,7 @@ class SnapshotPhase:
         self.transcoder = self._selected or SnapshotTranscoder(plan)
         self.transcoder.recorder = recorder
         self._steps = BigValueSteps(self.transcoder, stats)
+        self.is_in_doubt = False
 
     async def run(self, delivery: Delivery) -> SnapshotEnd:
         """Apply the rest of the RDB.
@@ -88,6 +90,8 @@ class SnapshotPhase:
             if delivery.is_open:
                 await self._steps.give_up(delivery)
             begun = [it for it in delivery.unconfirmed if it.replies]
+            if isinstance(error, TargetNotReady) and adds_to_stream(begun):
+                self.is_in_doubt = True
             current = [] if self._current is None else [self._current]
             # What an earlier loss left and this link did not get to is still to be sent.
             self._to_send_again = deque(dict.fromkeys((*begun, *self._to_send_again, *current)))

@@ -124,6 +124,7 @@ class Phases:
         """Whether a snapshot was begun and what it has brought so far is still there."""
         return (
             self._snapshot is not None
+            and not self._snapshot.is_in_doubt
             and session.had_checkpoint
             and session.capabilities.run_id == self._snapshot.target_run_id
             and self._settings.on_conflict is ConflictPolicy.REPLACE

@@ -200,6 +200,31 @@ async def test_a_target_that_starts_anew_in_a_value_gets_the_snapshot_again(
     await are_equal(source, target)
 
 
+async def test_a_target_that_refuses_writes_in_a_stream_gets_the_snapshot_again(
+    start_server: StartServer, tmp_path: Path
+) -> None:
+    """An entry that was refused cannot be added behind a later one."""
+    source, target = start_server("redis-8.2", config=SOURCE_CONFIG), start_server("redis-8.2")
+    await asyncio.to_thread(fill_big, source)
+    with source.client() as client, source.client(3) as other:
+        client.delete("list", "set", "zset", "hash", "string", "packed string")
+        other.flushdb()
+    settings = settings_of(source, target, tmp_path, bandwidth_limit_bytes_per_second=MIB)
+
+    async with running(settings) as run:
+        await run.reaches(lambda: parts_on(target), "the stream is built")
+        with target.client() as client:
+            client.config_set("maxmemory", 1)
+            await run.reaches(lambda: TaskState.RECOVERING in run.states, "it is refused")
+            client.config_set("maxmemory", 0)
+        run.task.set_bandwidth_limit(None)
+        await run.reaches_offset(offset_of(source))
+        status = run.task.status()
+
+    await are_equal(source, target)
+    assert (status.full_resyncs, status.retries["TargetNotReady"] > 0) == (2, True)
+
+
 async def test_a_stop_in_a_value_removes_it(start_server: StartServer, tmp_path: Path) -> None:
     source, target = start_server("redis-8.2", config=SOURCE_CONFIG), start_server("redis-8.2")
     await asyncio.to_thread(fill_big, source)
