@@ -229,7 +229,7 @@ class Phases:
 
     async def _check_settlement(self, session: TargetSession) -> bool:
         if self._settings.source_kind is not SourceKind.SERVER:
-            self._settle_refused = "it is a file"
+            self._settle_refused = "a file, or a source read by SCAN, cannot be asked"
             return self._margin.is_own
         if self._can_settle is None:
             settlement = self._settlement(session)
