@@ -42,11 +42,16 @@ def run(options: Options) -> bool:
         for data_set in chosen(options.data_sets):
             for form, tree in trees.items():
                 runs += _snapshot_runs(options, data_set, form, tree)
-        for what, count in (("stream", STREAM_COMMANDS), ("replies", REPLIES)):
+        for name, what, count, more in (
+            ("stream", "stream", STREAM_COMMANDS, ()),
+            ("… of a prefix", "stream", STREAM_COMMANDS, ("--include-key=str:*",)),
+            ("… renamed", "stream", STREAM_COMMANDS, ("--key-prefix-add=new:",)),
+            ("replies", "replies", REPLIES, ()),
+        ):
             for form, tree in trees.items():
                 share = 1 if form == COMPILED else INTERPRETED_SHARE
-                arguments = (what, "--count", str(options.scale.of(count) // share))
-                runs += _timed_rounds(options, what, form, tree, arguments)
+                arguments = (what, "--count", str(options.scale.of(count) // share), *more)
+                runs += _timed_rounds(options, name, form, tree, arguments)
     summary = _summary(runs)
     show(_table(options, summary))
     path = write_json("codec", options, summary, runs)

@@ -18,8 +18,11 @@ from benchmarks.writes import mixed_writes
 from engine import codec
 from engine.codec.plan import SnapshotPlan, StreamPlan
 from engine.codec.replies import ReplySkimmer
+from engine.codec.selected_snapshot import SelectedSnapshotTranscoder
 from engine.codec.snapshot import SnapshotTranscoder
 from engine.codec.stream import StreamTranscoder
+from engine.codec.stream_selector import StreamSelector
+from engine.selection import EVERYTHING, Selection
 
 CHUNK_BYTES = 64 * 1024  # about what one read of a socket brings
 # Whatever the source has, the target takes: the plan must not be what stops the walk.
@@ -28,12 +31,16 @@ EVERY_TYPE = frozenset(range(30))
 Counts = dict[str, int]
 
 
-def snapshot(content: bytes, rdb_version: int) -> Counts:
+def snapshot(content: bytes, rdb_version: int, selection: Selection = EVERYTHING) -> Counts:
     """RDB in, commands out."""
     plan = SnapshotPlan(
-        target_rdb_version=rdb_version, redis_types=EVERY_TYPE, valkey_types=EVERY_TYPE
+        target_rdb_version=rdb_version,
+        redis_types=EVERY_TYPE,
+        valkey_types=EVERY_TYPE,
+        selection=selection,
     )
-    transcoder = SnapshotTranscoder(plan)
+    make = SnapshotTranscoder if selection.is_everything else SelectedSnapshotTranscoder
+    transcoder = make(plan)
     out = blocks = 0
     for at in range(0, len(content), CHUNK_BYTES):
         transcoder.feed(content[at : at + CHUNK_BYTES])
@@ -47,15 +54,20 @@ def snapshot(content: bytes, rdb_version: int) -> Counts:
     return {"units": transcoder.keys_read, "bytes_out": out, "blocks": blocks}
 
 
-def stream(content: bytes) -> Counts:
-    """Replication stream in, transactions with checkpoints out."""
+def stream(content: bytes, selection: Selection = EVERYTHING) -> Counts:
+    """Replication stream in, transactions with checkpoints out. units: the source's commands."""
     plan = StreamPlan(
-        checkpoint_key=b"redis-ferry:checkpoint:{benchmark}:0", replid="0" * 40, offset=0
+        checkpoint_key=b"redis-ferry:checkpoint:{benchmark}:0",
+        replid="0" * 40,
+        offset=0,
+        takes_marks=not selection.is_everything,
     )
     transcoder = StreamTranscoder(plan)
+    selector = None if selection.is_everything else StreamSelector(selection, 0, 0, False)
     out = blocks = commands = 0
     for at in range(0, len(content), CHUNK_BYTES):
-        transcoder.feed(content[at : at + CHUNK_BYTES], 0, False)
+        chunk = content[at : at + CHUNK_BYTES]
+        transcoder.feed(chunk if selector is None else selector.select(chunk), 0, False)
         while (block := transcoder.next_block(False)) is not None:
             out += len(block.data)
             blocks += 1
@@ -64,6 +76,7 @@ def stream(content: bytes) -> Counts:
         out += len(block.data)
         blocks += 1
         commands += block.commands
+    commands += 0 if selector is None else selector.left_out
     return {"units": commands, "bytes_out": out, "blocks": blocks}
 
 
@@ -108,13 +121,19 @@ def main() -> None:
     parser.add_argument("--rdb", type=Path)
     parser.add_argument("--rdb-version", type=int, default=12)
     parser.add_argument("--count", type=int, default=1_000_000, help="stream, replies: how many")
+    parser.add_argument("--include-key", action="append", default=[])
+    parser.add_argument("--key-prefix-add", default="")
     given = parser.parse_args()
+    selection = Selection(
+        include_keys=tuple(it.encode() for it in given.include_key),
+        prefix_add=given.key_prefix_add.encode(),
+    )
     if given.what == "snapshot":
         content = given.rdb.read_bytes()
-        figures = timed(lambda: snapshot(content, given.rdb_version), len(content))
+        figures = timed(lambda: snapshot(content, given.rdb_version, selection), len(content))
     elif given.what == "stream":
         content = b"".join(mixed_writes(given.count))
-        figures = timed(lambda: stream(content), len(content))
+        figures = timed(lambda: stream(content, selection), len(content))
     else:
         content = synthetic_replies(given.count)
         figures = timed(lambda: replies(content), len(content))

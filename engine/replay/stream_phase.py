@@ -199,7 +199,7 @@ class StreamPhase:
         if not self.is_at_boundary:
             raise SourceRefused(
                 f"a transaction of the source with FLUSHALL or FLUSHDB ends behind offset {self.transcoder.offset}",
-                detail="a flush of some slots cannot be part of a transaction",
+                detail="a flush of a part of what the target has cannot be part of a transaction",
                 hint="start anew under another --task-id, with an empty target",
             )
         await self._send_open_block()

@@ -151,6 +151,8 @@ class SelectedLoad:
                 ("SET", key, value, "PX", rng.randrange(200, 3000)),
                 ("PEXPIRE", key, rng.randrange(500, 5000)),
                 ("PERSIST", key),
+                ("PEXPIRE", key, 3_600_000),
+                ("SET", key, value, "EX", 7200),
                 ("MSET", key, value, name(db, kind), b"m", name(db, kind), value),
                 ("DEL", key, name(db, kind), name(db, kind)),
                 ("RENAME", name(db, kind, first), name(db, kind, second)),
