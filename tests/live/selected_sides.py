@@ -148,8 +148,8 @@ class SelectedLoad:
             "str": [
                 ("SET", key, value),
                 ("APPEND", key, value),
-                ("SET", key, value, "PX", rng.randrange(200, 3000)),
-                ("PEXPIRE", key, rng.randrange(500, 5000)),
+                ("SET", key, value, "PX", rng.randrange(200, 1500)),
+                ("PEXPIRE", key, rng.randrange(300, 1500)),
                 ("PERSIST", key),
                 ("PEXPIRE", key, 3_600_000),
                 ("SET", key, value, "EX", 7200),
@@ -157,7 +157,7 @@ class SelectedLoad:
                 ("DEL", key, name(db, kind), name(db, kind)),
                 ("RENAME", name(db, kind, first), name(db, kind, second)),
                 ("COPY", name(db, kind, first), name(db, kind, second), "REPLACE"),
-                ("SETEX", key, 2, value),
+                ("SETEX", key, 1, value),
             ],
             "num": [("INCR", key), ("INCRBY", key, 7), ("UNLINK", key, name(db, kind))],
             "list": [
