@@ -45,7 +45,7 @@ class LineClaim:
     """The right to write one line on one target.
 
     connection_prefix: what the names of this line's data connections begin with; the epoch follows. selection: what the
-    task takes along, as the checkpoint has it (Selection.text). source_shard: goes into the checkpoint with each claim.
+    task takes along, as the checkpoint has it (Selection.text); None: it is only read, and may say anything. source_shard: goes into the checkpoint with each claim.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class LineClaim:
         key: bytes,
         *,
         connection_prefix: str,
-        selection: str = "",
+        selection: str | None = "",
     ) -> None:
         self._endpoint = endpoint
         self._settings = settings
@@ -146,7 +146,7 @@ class LineClaim:
 
     def _accepted(self, found: Checkpoint | None) -> Checkpoint | None:
         """Keys chosen by other options would stay on the target, or lack there."""
-        if found is not None and found.selection != self._selection:
+        if found is not None and self._selection is not None and found.selection != self._selection:
             raise TargetRefused(
                 "the task began with another choice of keys, databases or commands: "
                 f"{found.selection or 'none, everything'}",
@@ -183,7 +183,7 @@ class LineClaim:
                 self._made_anew = found is None or (is_ours and self._made_anew)
                 if found is None:
                     pipe.delete(self._key)
-                    fields |= snapshot_fields("", epoch, ledger="", selection=self._selection)
+                    fields |= snapshot_fields("", epoch, ledger="", selection=self._selection or "")
                 elif found.tokens and not found.has_hole:
                     pipe.hdel(self._key, *found.tokens)
                 if self.source_shard:

@@ -185,7 +185,7 @@ async def read_whole(
 ) -> Checkpoint | None:
     """What a cluster has of a line, all slots together; changes nothing. Raises as `ClusterClaim.peek`."""
     key = checkpoint_key(task_id, line)
-    claim = LineClaim(target, settings, key, connection_prefix="")
+    claim = LineClaim(target, settings, key, connection_prefix="", selection=None)
     suffix = slot_suffix(task_id, line)
     return await ClusterClaim(target, settings, claim, key=key, suffix=suffix).peek()
 

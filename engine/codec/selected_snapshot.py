@@ -52,9 +52,7 @@ class SelectedSnapshotTranscoder(SnapshotTranscoder):
             self.put_select()
 
     def take_key(self):
-        if not self.takes_db:
-            self.keys_filtered += 1
-        elif not (self.is_about_keys or self.has_owners) or self.wants_key():
+        if self.takes_value():
             return SnapshotTranscoder.take_key(self)
         self.keys_read += 1
         self.last_hash = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import pytest
@@ -160,3 +161,24 @@ def test_a_selection_of_a_file(start_server: StartServer, tmp_path: Path) -> Non
         assert worker.wait_for_end() == 0
         assert worker.status["keys_filtered"] > 0
     holds(lambda: is_equal(source, target), "equal")
+
+
+def test_big_values_of_a_selection_are_built_under_another_name(
+    start_server: StartServer, tmp_path: Path
+) -> None:
+    source, target = start_server(NAME, config=CONFIG), start_server(NAME, config=CONFIG)
+    put_foreign(target)
+    rng = random.Random(1)
+    for db in (0, 1, 2):
+        with source.client(db) as client:
+            for side in ("app", "other"):
+                client.rpush(f"{side}:list:1", *(rng.randbytes(200) for _ in range(10_000)))
+                client.hset(
+                    f"{side}:hash:7", mapping={str(it): rng.randbytes(200) for it in range(10_000)}
+                )
+    with Worker(source.url, target.url, tmp_path, *OPTIONS, "--big-value-mb=1") as worker:
+        worker.start("--exit-when-synced")
+        assert worker.wait_for_end() == 0
+        assert worker.status["big_values"] == 4
+        assert worker.status["keys_filtered"] == 8
+    assert is_equal(source, target)
