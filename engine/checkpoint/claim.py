@@ -45,7 +45,8 @@ class LineClaim:
     """The right to write one line on one target.
 
     connection_prefix: what the names of this line's data connections begin with; the epoch follows. selection: what the
-    task takes along, as the checkpoint has it (Selection.text); None: it is only read, and may say anything. source_shard: goes into the checkpoint with each claim.
+    task takes along, as the checkpoint has it (Selection.text); None: it is only read, and may say
+    anything. source_shard: goes into the checkpoint with each claim.
     """
 
     def __init__(

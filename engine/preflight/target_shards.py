@@ -110,6 +110,7 @@ async def _ask_checkpoints(
                     offset=-1 if whole.position is None else whole.position.offset,
                     replid="" if whole.position is None else whole.position.replid,
                     epoch=whole.epoch,
+                    selection=whole.selection,
                 )
             )
     # The line that has least tells what is to be expected.
