@@ -8,6 +8,7 @@ each has. A block is applied when nothing of it is left in any of them.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from collections.abc import Callable
@@ -25,7 +26,6 @@ from engine.replay.delivery import DeliveryEvents
 from engine.replay.held_slots import HeldSlots
 from engine.replay.shard_lanes import (
     GATHER_STEP_SECONDS,
-    LOAD_BYTES,
     LaneEvents,
     Mark,
     ShardLanes,
@@ -263,10 +263,12 @@ class ClusterDelivery:
         return True
 
     async def wait_for_fewer(self, blocks: int) -> None:
-        """For fewer, or while what has come gathers: under load the next block may just as well be a fuller one."""
+        """For fewer, or for a moment: batches gather, and the next block may just as well be a fuller one."""
         self.raise_error()
-        if self.blocks_inflight >= blocks and self.router.pending_bytes >= LOAD_BYTES:
-            await asyncio.sleep(GATHER_STEP_SECONDS)
+        if self.blocks_inflight >= blocks:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(GATHER_STEP_SECONDS):
+                    await self._wait()
             self.raise_error()
 
     def check_silence(self) -> None:
