@@ -25,6 +25,7 @@ pytestmark = pytest.mark.live
 
 SHORT = open_dumps("default", "bigenc")
 LONG = [it for it in open_dumps() if it not in SHORT]
+MODULE = 7
 FAR_MS = 4_000_000_000_000
 # Set by whoever makes the key, and by no command.
 _SEEN = ("seen-time", "active-time", "inactive", "idle")
@@ -61,6 +62,8 @@ def _run(client: Any, commands: list[list[bytes]]) -> None:
         if isinstance(it, redis.ResponseError)
         # All of a hash's fields had expired.
         and not (words[0] == b"RENAME" and "no such key" in str(it))
+        # A value of a module that the server lacks: these go whole in any case.
+        and not (words[0] == b"RESTORE" and words[3][0] == MODULE)
     ]
     assert failed == []
 
