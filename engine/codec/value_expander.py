@@ -1,12 +1,8 @@
 """Values as commands, while their bytes arrive: for those too large to be held.
 
-The value is built under another name, which is renamed when it is complete (snapshot.py). What is put in is bounded in
-elements and bytes, and each command may be repeated after a lost connection: strings go by SETRANGE, a list is cut to
-the length it must have before more is pushed.
-
-    string                        SETRANGE, part by part, also of a compressed one
-    list, set, sorted set, hash   RPUSH, SADD, ZADD, HSET and HPEXPIREAT
-
+The value is built under another name, which is renamed when it is complete (snapshot.py): strings by SETRANGE, others by
+RPUSH, SADD, ZADD, HSET and HPEXPIREAT, bounded in elements and bytes. Each command may be repeated after a lost connection: a
+list is cut to the length it must have before more is pushed.
 A single element is held whole, and so is a packed collection that is one string of the RDB (ziplist, listpack, intset);
 servers keep both small. Layouts: rdb.c, rdbSaveObject.
 """

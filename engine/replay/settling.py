@@ -9,6 +9,7 @@ from typing import Protocol
 
 import structlog
 
+from engine.codec.command_keys import keys_of
 from engine.codec.stream import StreamTranscoder
 from engine.errors import SourceNotReady, TargetRejected
 from engine.replay.brought import Brought
@@ -129,7 +130,9 @@ class Settling:
             db=db,
             means="it expired there too early, or somebody deleted it; it is fetched from the source again",
         )
-        self.note_in_doubt({(db, key) for key in command[1:3]})
+        places = keys_of(command)
+        names = command[1:2] if places is None else [command[it.index] for it in places]
+        self.note_in_doubt({(db, name) for name in names})
 
     def note_in_doubt(self, keys: set[Key]) -> None:
         """Keys that may be gone from the target although the source has them: fetch them."""
