@@ -202,12 +202,12 @@ class BigValues(RdbWalker):
     def give_up(self):
         """The target can't have the value: remove what was built of it, and pass over the rest."""
         left: cython.longlong = self.expander.items_left
-        key = self.held_key
-        reason = self.expander.reason
+        name = grammar.NAMES.get(self.op, f"type {self.op}")
+        # First: where it stops the run, the value is still named as one being built, for the caller to remove.
+        self.refuse(self.held_key, f"{name}, RDB type {self.op}", self.expander.reason)
         self.expander.begin(self.expander.name, 0)  # its DEL
         self.block_replies += 1
         self.expander.replies = 0
-        name = grammar.NAMES.get(self.op, f"type {self.op}")
         self.big_value = SKIPPING
         if left == BEHIND_VALUE:
             self.end_value()
@@ -215,7 +215,6 @@ class BigValues(RdbWalker):
             self.begin_skipping()
         else:
             self.skip_items(left)
-        self.refuse(key, f"{name}, RDB type {self.op}", reason)
 
     def end_value(self):
         self.big_value = NO_VALUE

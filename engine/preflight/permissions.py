@@ -21,7 +21,7 @@ SOURCE_RULES = (
 TARGET_RULES = (
     "resetkeys", "~*", "&*", "-@all", "+@write", "+@connection", "+@transaction", "+@scripting",
     "+info", "+time", "+dump", "+hgetall", "+pfcount", "+publish", "+spublish", "+scan", "+pttl", "+hlen", "+hkeys",
-    "+hscan", "+hpexpiretime",
+    "+hscan", "+hpexpiretime", "+config|get",
 )  # fmt: skip
 
 PROBE_KEY = "redis-ferry:probe:permission"
@@ -154,6 +154,10 @@ TARGET_PROBES = (
             ("SCAN", "0", "COUNT", "1"), ("PTTL", PROBE_KEY), ("HLEN", PROBE_KEY), ("HKEYS", PROBE_KEY),
             ("HSCAN", PROBE_KEY, "0"), ("HPEXPIRETIME", PROBE_KEY, "FIELDS", "1", "f"),
         )
+    ),
+    Probe(
+        command=("CONFIG", "GET", "proto-max-bulk-len"), rule="+config|get",
+        means="its limits are not known, the servers' defaults count (512 MiB for a value)",
     ),
 )  # fmt: skip
 

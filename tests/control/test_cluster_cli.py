@@ -82,7 +82,7 @@ def test_what_a_task_left_on_a_cluster_is_shown_checked_and_forgotten(
         shown = json.loads(ferry("tasks", "show", "c1", *sides, "--format", "json").stdout)
         (checkpoint,) = shown["checkpoints"]
         assert (checkpoint["phase"], checkpoint["line"]) == ("stream", "0")
-        assert checkpoint["offset"] > 0
+        assert checkpoint["replid"]
         listed = ferry("tasks", "list", *sides)
         assert f"stream {checkpoint['replid']}:{checkpoint['offset']}" in listed.stdout
 

@@ -170,7 +170,7 @@ async def test_a_key_that_the_target_has_no_memory_for_is_named(
 ) -> None:
     with source.client() as client, target.client() as other:
         for key in ("fat:1", "fat:2"):
-            client.rpush(key, *(random.randbytes(1000) for _ in range(20_000)))
+            client.rpush(key, *(random.randbytes(1000) for _ in range(15_000)))
         used = other.info("memory")["used_memory"]
         other.config_set("maxmemory", used + 4 * 1024 * 1024)
 
