@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -11,8 +12,11 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from engine.checkpoint.checkpoint import PREFIX, Checkpoint, checkpoint_key, decode
+from engine.checkpoint.slot_checkpoints import slot_suffix
+from engine.cluster.topology import SLOTS
 from engine.codec.part_names import PART_PREFIX, part_name, part_suffix
 from engine.codec.slot_router import KEY_PREFIX as SLOT_KEY_PREFIX
+from engine.codec.slots import slot_tags
 from engine.control_client import raise_if_cancelled
 from engine.errors import TargetRefused
 
@@ -69,6 +73,25 @@ def names_in(key: bytes) -> tuple[str, str]:
     found = _KEY.fullmatch(key)
     assert found is not None
     return found[1].decode("utf-8", "replace"), found[2].decode("utf-8", "replace")
+
+
+async def count_own_keys(client: Redis, names: Iterable[tuple[str, str]]) -> int:
+    """Keys on this server that are checkpoints of these tasks and lines.
+
+    Those of a cluster's slots come and go together, and count where slot 0 is. Asked by HLEN, which the target's user may use.
+
+    Raises:
+        redis.exceptions.RedisError: the connection is gone.
+    """
+    tag = slot_tags()[:4]
+    pipe = client.pipeline(transaction=False)
+    for task_id, line in names:
+        pipe.hlen(checkpoint_key(task_id, line))
+        pipe.hlen(SLOT_KEY_PREFIX + tag + b"}" + slot_suffix(task_id, line))
+    answers = await pipe.execute(raise_on_error=False)
+    # An error: the key's slot is another shard's.
+    found = [0 if isinstance(it, Exception) else int(bool(it)) for it in answers]
+    return sum(found[::2]) + SLOTS * sum(found[1::2])
 
 
 async def read_stored(client: Redis, key: bytes) -> StoredCheckpoint | None:

@@ -107,7 +107,8 @@ class TargetState(ServerState):
     refusal: why it cannot take the migration at all (engine/target/capabilities.py). lacks: what of the source's value
     types it cannot load, in words. missing_db: the lowest database here that the source's are to go to and that cannot be
     selected; None if there is none.
-    workers: names of this task's connections that are open now. other_tasks: with checkpoints here.
+    workers: names of this task's connections that are open now. other_tasks: with checkpoints here. own_keys: of database 0,
+    checkpoints that were found, of whatever task.
     """
 
     refusal: EngineError | None = None
@@ -127,6 +128,7 @@ class TargetState(ServerState):
     script_limit_ms: int | None = None
     checkpoint: FoundCheckpoint | None = None
     checkpoint_error: EngineError | None = None
+    own_keys: int = 0
     workers: tuple[str, ...] = ()
     other_tasks: tuple[str, ...] | None = None
 

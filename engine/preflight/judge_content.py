@@ -197,7 +197,7 @@ def _where(found: FoundCheckpoint) -> str:
 
 def _keys(report: Report, facts: Facts) -> None:
     keys, found = facts.target.keys, facts.target.checkpoint
-    ours = 0 if found is None else 1
+    ours = facts.target.own_keys
     counts = {db: count - (ours if db == 0 else 0) for db, count in sorted(keys.items())}
     counts = {db: count for db, count in counts.items() if count > 0}
     if not counts:

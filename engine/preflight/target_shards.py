@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 from redis.exceptions import RedisError
 
-from engine.checkpoint.catalog import find_checkpoint_keys, names_in, open_connections
+from engine.checkpoint.catalog import (
+    count_own_keys,
+    find_checkpoint_keys,
+    names_in,
+    open_connections,
+)
 from engine.checkpoint.checkpoint import checkpoint_key
 from engine.checkpoint.cluster_claim import read_whole
 from engine.cluster.discovery import ask_cluster_map, endpoint_of
@@ -75,21 +81,27 @@ async def _ask_checkpoints(
     seconds, task_id = settings.target_link.connect_timeout_seconds, settings.task_id
     workers: set[str] = set()
     keys = {checkpoint_key(task_id, "0")}
-    for shard in found.shards:
-        client = control_client(
-            endpoint_of(shard.primary, settings.target), timeout_seconds=seconds
-        )
-        try:
-            workers |= set(await open_connections(client, task_id) or ())
-            if looks_for_tasks:
-                some = await find_checkpoint_keys(client, budget_seconds=SCAN_BUDGET_SECONDS)
-                keys |= set(some.keys)
-        except LOST:  # not permitted: among the permissions
+    own_keys = 0
+    async with AsyncExitStack() as stack:
+        clients = [
+            control_client(endpoint_of(it.primary, settings.target), timeout_seconds=seconds)
+            for it in found.shards
+        ]
+        for client in clients:
+            stack.push_async_callback(client.aclose)
+            with suppress(*LOST):  # not permitted: among the permissions
+                workers |= set(await open_connections(client, task_id) or ())
+                if looks_for_tasks:
+                    some = await find_checkpoint_keys(client, budget_seconds=SCAN_BUDGET_SECONDS)
+                    keys |= set(some.keys)
             raise_if_cancelled()
-        finally:
-            await client.aclose()
-    names = [names_in(key) for key in sorted(keys)]
+        names = [names_in(key) for key in sorted(keys)]
+        # A line's checkpoint and slot 0 may be on different shards.
+        with suppress(*LOST):
+            own_keys = sum([await count_own_keys(it, names) for it in clients])
+        raise_if_cancelled()
     made: dict[str, Any] = {
+        "own_keys": own_keys,
         "workers": tuple(sorted(workers)),
         "other_tasks": tuple(sorted({task for task, _ in names} - {task_id})),
     }

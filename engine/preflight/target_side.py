@@ -207,13 +207,14 @@ async def _ask_checkpoints(client: Redis, task_id: str, looks_for_tasks: bool) -
         raise_if_cancelled()
         return found  # not permitted: among the permissions
     if stored is not None:
-        found |= _checkpoint(stored)
+        found |= _checkpoint(stored) | {"own_keys": 1}
     if looks_for_tasks:
         try:
             others = await find_checkpoint_keys(client, budget_seconds=SCAN_BUDGET_SECONDS)
         except RedisError:
             raise_if_cancelled()
             return found
+        found["own_keys"] = len(others.keys)
         names = {names_in(key)[0] for key in others.keys}
         if stored is None:
             found |= await _checkpoint_of_lines(client, task_id, others.keys)

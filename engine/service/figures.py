@@ -11,12 +11,8 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from engine.checkpoint.checkpoint import checkpoint_key
-from engine.checkpoint.slot_checkpoints import slot_suffix
+from engine.checkpoint.catalog import count_own_keys
 from engine.cluster.discovery import primaries_of
-from engine.cluster.topology import SLOTS
-from engine.codec.slot_router import KEY_PREFIX as SLOT_KEY_PREFIX
-from engine.codec.slots import slot_tags
 from engine.control_client import control_client, raise_if_cancelled
 from engine.endpoint import Endpoint, Role
 from engine.errors import EngineError
@@ -72,17 +68,10 @@ class Sizes:
         self.keys = max(0, sum(_keys_in(info) for info in infos) - sum(own))
 
     async def _own_on(self, client: Redis) -> int:
-        """Keys of ours there; those of a cluster's slots come and go together, and are counted where slot 0 is."""
+        """Keys of ours there."""
         if not self._task_id or not self.lines:
             return 0
-        tag = slot_tags()[:4]
-        pipe = client.pipeline(transaction=False)
-        for line in sorted(self.lines):
-            pipe.exists(checkpoint_key(self._task_id, line))
-            pipe.exists(SLOT_KEY_PREFIX + tag + b"}" + slot_suffix(self._task_id, line))
-        answers = await pipe.execute(raise_on_error=False)
-        found = [0 if isinstance(it, Exception) else int(it) for it in answers]  # of another shard
-        return sum(found[::2]) + SLOTS * sum(found[1::2])
+        return await count_own_keys(client, [(self._task_id, it) for it in sorted(self.lines)])
 
     async def _find(self) -> None:
         servers = await primaries_of(
