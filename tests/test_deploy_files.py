@@ -22,10 +22,8 @@ ROOT = Path(__file__).parent.parent
 KUBERNETES, COMPOSE = ROOT / "deploy" / "kubernetes", ROOT / "deploy" / "compose"
 UNIT = ROOT / "deploy" / "systemd" / "redis-ferry.service"
 VERSION = "1.33"
-CUSTOM = {
-    "ServiceMonitor",
-    "Kustomization",
-}  # of operators and of kubectl; no schema comes with Kubernetes
+# Of operators and of kubectl; no schema comes with Kubernetes. For the first see test_deploy_models.py.
+CUSTOM = {"ServiceMonitor", "Kustomization"}
 
 
 def manifests() -> dict[str, dict[str, Any]]:
