@@ -32,6 +32,14 @@ target; afterwards they end it with 4 (see engine/control/exit_status.py).
 
 from __future__ import annotations
 
+import shlex
+import sys
+
+
+def install_hint(extra: str) -> str:
+    """What to type for a package that is missing: the extra that brings it, from the project's folder, into this Python."""
+    return f"in the project's folder: {shlex.quote(sys.executable)} -m pip install '.[{extra}]'"
+
 
 class EngineError(Exception):
     """A failure with its facts and its remedy.

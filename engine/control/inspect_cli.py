@@ -41,7 +41,7 @@ def inspect(  # noqa: PLR0913, PLR0917 - one parameter an option
         typer.Option(
             "--format",
             help="table and stats (JSON): our own report. json, memory, protocol, diff: rdbtools' "
-            "formats (pip install 'redis-ferry[inspect]').",
+            "formats (in the project's folder: pip install '.[inspect]').",
         ),
     ] = InspectFormat.TABLE,
     top: Annotated[

@@ -10,7 +10,7 @@ import typer
 from engine.control.choices import LogFormat
 from engine.control.exit_status import USAGE, exit_status
 from engine.control.failure import print_failure, write_stderr
-from engine.errors import EngineError
+from engine.errors import EngineError, install_hint
 
 _WHERE, _WHO, _WITH = "Where it listens and keeps things", "Who is let in", "What tasks may use"
 _OUTPUT = "Logs"
@@ -207,7 +207,7 @@ def serve(  # noqa: PLR0913, PLR0917 - one parameter an option
         import uvicorn  # noqa: F401 - only whether it is there
     except ModuleNotFoundError as error:
         write_stderr(f"error: serve needs the package {error.name}")
-        write_stderr("hint: pip install 'redis-ferry[service]'")
+        write_stderr(f"hint: {install_hint('service')}")
         return USAGE
     return _start(flags)
 

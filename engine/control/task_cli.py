@@ -15,7 +15,7 @@ from engine.control.choices import OutputFormat
 from engine.control.exit_status import DONE, FAILED, INTERRUPTED, REFUSED, exit_status
 from engine.control.failure import print_failure, write_stderr
 from engine.control.task_output import event_line, print_fields, print_json, print_table
-from engine.errors import EngineError
+from engine.errors import ConfigError, EngineError, install_hint
 
 app = typer.Typer(
     name="task",
@@ -81,8 +81,8 @@ def _command(function: Callable[..., Any]) -> Callable[..., Any]:
                 client.close()
         except ModuleNotFoundError as error:
             write_stderr(f"error: task needs the package {error.name}")
-            write_stderr("hint: pip install 'redis-ferry[service]'")
-            return exit_status(EngineError(""))
+            write_stderr(f"hint: {install_hint('service')}")
+            return exit_status(ConfigError(""))
         except EngineError as error:
             print_failure(error, json_lines=False)
             return _status_of(error)

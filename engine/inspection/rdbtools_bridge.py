@@ -16,7 +16,7 @@ from engine.codec.logical import KeyRecord, ModuleDetails, OtherRecord, StreamDe
 from engine.codec.rdb_grammar import AUX, RESIZEDB, SELECTDB
 from engine.codec.rdb_records import RecordReader
 from engine.codec.value_items import KINDS, ValueItems
-from engine.errors import ConfigError, CorruptRdb
+from engine.errors import ConfigError, CorruptRdb, install_hint
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -50,7 +50,7 @@ def make_callback(name: str, out: BinaryIO) -> Any:
     except ImportError as error:
         raise ConfigError(
             f"--format {name} needs rdbtools, which is not installed ({error})",
-            hint="pip install 'redis-ferry[inspect]'",
+            hint=install_hint("inspect"),
         ) from error
     if name == "memory":
         return MemoryCallback(PrintAllKeys(out, None, None), 64)

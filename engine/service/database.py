@@ -17,7 +17,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from engine.errors import ConfigError
+from engine.errors import ConfigError, install_hint
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 LATEST_STEP = "0001"  # of migrations/versions
@@ -148,7 +148,7 @@ def _engine_of(url: str) -> AsyncEngine:
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"the store needs the package {error.name}",
-            hint="pip install 'redis-ferry[postgres]'",
+            hint=install_hint("postgres"),
         ) from None
 
 
