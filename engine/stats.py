@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 import operator
 import time
@@ -9,6 +10,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
+from typing import Any
 
 
 class LatencyHistogram:
@@ -110,6 +112,50 @@ class ReaderStats:
         return 0.0 if since is None else max(0.0, time.monotonic() - since)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CrossSlotEvent:
+    """A command of the source over several slots of the target, or in another way not for a cluster.
+
+    ts: seconds since the epoch. keys: some of its key_count keys, cut, what is no UTF-8 escaped; of MULTI none. offset: end of
+    the block in which it stood, in bytes of the stream. handled: split, resolved (what it made came from the source) or
+    stopped. count: of MULTI, and where a block has very many: those that are told together.
+    """
+
+    ts: float
+    command: str
+    keys: tuple[str, ...]
+    key_count: int
+    offset: int
+    handled: str
+    count: int = 1
+
+    @property
+    def is_transaction(self) -> bool:
+        """Whether it is MULTI/EXEC."""
+        return self.command == "MULTI"
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "ts": self.ts,
+            "command": self.command,
+            "keys": list(self.keys),
+            "key_count": self.key_count,
+            "offset": self.offset,
+            "handled": self.handled,
+            "count": self.count,
+        }
+
+
+CROSS_SLOT_SHOWN = 10
+
+
+def latest_of(several: Iterable[Iterable[CrossSlotEvent]]) -> deque[CrossSlotEvent]:
+    """The latest of several lists together, in their order in time."""
+    merged = heapq.merge(*several, key=lambda it: it.ts)
+    return deque(merged, maxlen=CROSS_SLOT_SHOWN)
+
+
 @dataclass(slots=True)
 class LineStats:
     """One line's counters. Offsets in stream bytes; `*_applied` is what the target has confirmed."""
@@ -151,6 +197,10 @@ class LineStats:
     cross_slot_split: int = 0  # commands and transactions that were split by slot
     cross_slot: Counter[str] = field(default_factory=Counter)  # by name of the command
     cross_slot_resolved: int = 0  # commands whose effect was left to the source
+    cross_slot_latest: deque[CrossSlotEvent] = field(
+        default_factory=lambda: deque(maxlen=CROSS_SLOT_SHOWN)
+    )
+    cross_slot_offset: int = -1  # of the present history, up to where all of these are counted
     keys_in_doubt: int = 0  # of these commands, whose values have not come yet
     keys_resolved: int = 0  # whose values have come from the source
     slot_waits: int = 0  # slots of the target that were waited for while they moved
@@ -177,6 +227,7 @@ class LineStats:
     def begin_snapshot(self, offset: int) -> None:
         """A snapshot is to be applied whose stream begins behind `offset`, maybe of another history."""
         self.applied_offset = self.source_offset = offset
+        self.cross_slot_offset = -1
         self.keys_applied = self.keys_skipped = 0
         self.keys_filtered = self.commands_filtered = 0
         self.snapshot_bytes_read = 0

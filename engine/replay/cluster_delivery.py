@@ -201,6 +201,7 @@ class ClusterDelivery:
         self.router.add(block.data)
         while self.router.run(block.offset):
             await self.routing.take_event(block.offset)
+        self.routing.end_block(block.offset)
         self.has_written = True
         if block.offset >= 0:
             self._offset, self.router.source_db = block.offset, block.db
@@ -320,15 +321,12 @@ class ClusterDelivery:
 
     def _count_block(self, block: Block) -> None:
         stats = self._stats
-        stats.slot_commands_skipped = self.router.skipped
         if self.router.split_transactions and not self._told_of_split:
             self._told_of_split = True
             log.info(
                 "stream.transaction_split",
-                means="MULTI of the source over several slots: each slot takes its part by itself; more are only counted",
+                means="MULTI of the source over several slots: each slot takes its part by itself; more are counted and listed",
             )
-        stats.cross_slot_split = self.routing.split + self.router.split_transactions
-        stats.cross_slot_resolved = self.routing.resolved
         stats.keys_applied += block.keys
         stats.bytes_applied += len(block.data)
         if block.offset < 0:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 import structlog
@@ -11,11 +10,12 @@ from engine.checkpoint.cluster_claim import ClusterClaim
 from engine.checkpoint.slot_checkpoints import EVERYWHERE
 from engine.codec.command_keys import KeyAt
 from engine.codec.command_text import encode
-from engine.codec.cross_slot import Piece, is_for_a_server_alone, pieces_of
+from engine.codec.cross_slot import Piece, Pieces, is_for_a_server_alone, pieces_of
 from engine.codec.slot_router import SlotRouter
 from engine.codec.slots import key_slot
 from engine.errors import TargetRejected
 from engine.replay.cluster_everywhere import Everywhere, TellAll
+from engine.replay.cross_slot_list import RESOLVED, SPLIT, CrossSlotList
 from engine.replay.keys_in_doubt import KeysInDoubt
 from engine.replay.told_keys import ToldKeys
 from engine.settings import CrossSlotPolicy, TaskSettings
@@ -23,7 +23,6 @@ from engine.stats import LineStats
 
 log = structlog.get_logger("engine.replay")
 
-TELL_AGAIN_SECONDS = 60.0
 _SCRIPTS = frozenset({b"EVAL", b"EVALSHA"})
 # Of ours: behind them a key is what it is at the source.
 _BRINGS_WHOLE = frozenset({b"RESTORE", b"DEL", b"UNLINK", b"SET"})
@@ -32,7 +31,7 @@ _BRINGS_WHOLE = frozenset({b"RESTORE", b"DEL", b"UNLINK", b"SET"})
 class ClusterRouting:
     """What to do with the router's events.
 
-    split, resolved: commands over several slots, by what became of them. in_doubt: keys that the latter have written.
+    in_doubt: keys that commands over several slots have written, and whose values only the source knows.
     """
 
     def __init__(
@@ -56,15 +55,28 @@ class ClusterRouting:
             reached=max(claim.slots.everywhere, *claim.slots.applied),
         )
         self.in_doubt = KeysInDoubt(router, stats, claim.slots.in_doubt)
-        self._told_at: dict[str, float] = {}  # by command
-        self.split = 0
-        self.resolved = 0
+        self._list = CrossSlotList(settings.spool.directory, stats)
+        # Of the router, as far as they are counted.
+        self._transactions = 0
+        self._skipped = 0
 
     def forget_marks(self) -> None:
         """A snapshot begins, maybe of another history: what was said of keys and places in the stream holds no more."""
         self.in_doubt.clear()
         self._router.put(0, encode("HDEL", self._router.checkpoint_key(0), EVERYWHERE))
         self._everywhere.reached = -1
+
+    def end_block(self, offset: int) -> None:
+        """Count and list what has become of the block."""
+        router = self._router
+        skipped = router.skipped - self._skipped
+        transactions = router.split_transactions - self._transactions
+        self._skipped, self._transactions = router.skipped, router.split_transactions
+        self._stats.slot_commands_skipped += skipped
+        # Of which a part is on the target: an earlier run has counted them.
+        if transactions and not skipped:
+            self._list.note("MULTI", (), offset, SPLIT, count=transactions)
+        self._list.end_block(offset)
 
     async def take_event(self, offset: int) -> None:
         """Put the commands of the router's event where they belong.
@@ -85,10 +97,11 @@ class ClusterRouting:
         if name in _SCRIPTS:
             arguments = await self._everywhere.eval(arguments, offset)
         if _is_of_several_databases(name, arguments):
-            raise _refusal(arguments, offset, _DATABASES)
+            raise self._refuse(arguments, offset, _DATABASES)
         keys = await self._told_keys.keys_of(arguments, self._claim.endpoints[0])
         if not keys:
-            raise _refusal(arguments, offset, _NO_SCRIPT_KEY if name in _SCRIPTS else _NO_KEY)
+            reason = _NO_SCRIPT_KEY if name in _SCRIPTS else _NO_KEY
+            raise self._refuse(arguments, offset, reason)
         self._take_keyed(name, arguments, keys, offset)
 
     def _take_keyed(
@@ -106,7 +119,7 @@ class ClusterRouting:
             self._take_ours(name, arguments, names, pieces.exact)
             return
         if is_wide:
-            self._count(arguments, offset, is_exact=not pieces.unknown)
+            self._note(arguments, names, pieces, offset)
         self._put_pieces([it for it in pieces.exact if it.key not in self.in_doubt], offset)
         for piece in pieces.exact:
             if piece.is_removal and piece.key in self.in_doubt and self._is_news(piece.key, offset):
@@ -133,36 +146,36 @@ class ClusterRouting:
         for piece in pieces:
             self._put(key_slot(piece.key), piece.command, offset)
 
-    def _count(self, arguments: list[bytes], offset: int, *, is_exact: bool) -> None:
-        """Count and tell of a command over several slots, or refuse it.
+    def _note(self, arguments: list[bytes], keys: list[bytes], pieces: Pieces, offset: int) -> None:
+        """Note a command over several slots, or refuse it. What can be split without the source's help always is.
 
-        What can be split without the source's help always is.
+        One that the target has a part of was noted by an earlier run or stay.
         """
-        name = arguments[0].upper().decode("ascii", "replace")
-        if is_exact:
-            self.split += 1
-        else:
+        written = (*(it.key for it in pieces.exact), *pieces.unknown)
+        news = [it for it in written if self._is_news(it, offset)]
+        if pieces.unknown and news:
             if self._policy is CrossSlotPolicy.STOP:
-                raise _refusal(arguments, offset, _SEVERAL_SLOTS)
-            if self.in_doubt.refused:
-                raise _refusal(arguments, offset, _SEVERAL_SLOTS, why=self.in_doubt.refused)
-            self.resolved += 1
-        self._stats.cross_slot[name] += 1
-        self._tell(name, arguments, offset, is_exact=is_exact)
+                raise self._refuse(arguments, offset, _SEVERAL_SLOTS, keys=keys)
+            if why := self.in_doubt.refused:
+                raise self._refuse(arguments, offset, _SEVERAL_SLOTS, keys=keys, why=why)
+        if len(news) == len(written):
+            name = arguments[0].upper().decode("ascii", "replace")
+            self._list.note(name, keys, offset, RESOLVED if pieces.unknown else SPLIT)
 
-    def _tell(self, name: str, arguments: list[bytes], offset: int, *, is_exact: bool) -> None:
-        now = time.monotonic()
-        if now - self._told_at.get(name, -TELL_AGAIN_SECONDS) < TELL_AGAIN_SECONDS:
-            return
-        self._told_at[name] = now
-        log.info(
-            "stream.cross_slot",
-            command=name,
-            count=self._stats.cross_slot[name],
-            key=repr(arguments[1][:80]) if len(arguments) > 1 else "",
-            offset=offset,
-            means="split by slot" if is_exact else "what it has made is fetched from the source",
-        )
+    def _refuse(
+        self,
+        arguments: Sequence[bytes],
+        offset: int,
+        reason: tuple[str, str],
+        *,
+        keys: Sequence[bytes] | None = None,
+        why: str = "",
+    ) -> TargetRejected:
+        """List the command that ends the task, and make the error. keys: those it names; None: they are not known."""
+        error = _refusal(arguments, offset, reason, why=why)
+        named = arguments[1:2] if keys is None else keys
+        self._list.stop(error.command, named, offset)
+        return error
 
     async def _send_everywhere(self, name: bytes, arguments: list[bytes], offset: int) -> None:
         if name == b"FUNCTION":

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import structlog
 
 from engine.codec.command_table import COMMANDS, KEYLESS
+from engine.replay.listing import append_rows, read_page
 from engine.stats import LineStats
 
 log = structlog.get_logger("engine.replay")
@@ -26,14 +25,7 @@ Refusal = tuple[int, bytes, str, str]  # database, key, type or command, why
 
 def read_refused(directory: Path, *, offset: int, limit: int) -> tuple[int, list[dict[str, Any]]]:
     """How many the report in `directory` names, and `limit` of them from number `offset` on; none without a report."""
-    total, rows = 0, []
-    with suppress(FileNotFoundError), (directory / REPORT_NAME).open(encoding="utf-8") as file:
-        for line in file:
-            if offset <= total < offset + limit:
-                with suppress(ValueError):  # being written
-                    rows.append(json.loads(line))
-            total += 1
-    return total, rows
+    return read_page(directory / REPORT_NAME, offset=offset, limit=limit)
 
 
 class RefusedKeys:
@@ -70,13 +62,12 @@ class RefusedKeys:
 
     @staticmethod
     def _write(path: Path, refusals: Iterable[Refusal]) -> None:
+        rows = (
+            {"db": db, "key": key.decode("utf-8", "backslashreplace"), "what": what, "why": why}
+            for db, key, what, why in refusals
+        )
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("a", encoding="utf-8") as file:
-                for db, key, what, why in refusals:
-                    name = key.decode("utf-8", "backslashreplace")
-                    line = {"db": db, "key": name, "what": what, "why": why}
-                    file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            append_rows(path, rows)
         except OSError as error:
             log.warning("refused_keys.not_written", path=str(path), error=str(error))
 

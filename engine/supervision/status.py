@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from engine.supervision.totals import LineStatus
 
@@ -65,6 +66,9 @@ class TaskStatus:
     cross_slot_split: int = 0  # commands and transactions that were split by slot of the target
     cross_slot_resolved: int = 0  # commands over several slots whose effect was left to the source
     cross_slot: dict[str, int] = field(default_factory=dict)  # both, by name of the command
+    cross_slot_latest: tuple[
+        dict[str, Any], ...
+    ] = ()  # the last ten (stats.CrossSlotEvent); more in the task's folder
     keys_in_doubt: int = 0  # keys that they wrote, whose values have not come from the source yet
     keys_resolved: int = 0  # whose values have
     slot_waits: int = 0  # slots of the target that were waited for while they moved

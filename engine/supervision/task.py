@@ -135,6 +135,7 @@ class Task:
             cross_slot_split=stats.cross_slot_split,
             cross_slot_resolved=stats.cross_slot_resolved,
             cross_slot=dict(stats.cross_slot),
+            cross_slot_latest=tuple(it.as_dict() for it in stats.cross_slot_latest),
             keys_in_doubt=stats.keys_in_doubt,
             keys_resolved=stats.keys_resolved,
             slot_waits=stats.slot_waits,

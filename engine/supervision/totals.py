@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from engine.stats import LatencyHistogram, LineStats
+from engine.stats import LatencyHistogram, LineStats, latest_of
 from engine.supervision.states import TaskState
 
 
@@ -73,6 +73,7 @@ def total(stats: Sequence[LineStats]) -> LineStats:
         setattr(made, name, sum(getattr(it, name) for it in stats))
     made.snapshot_is_applied = bool(stats) and all(it.snapshot_is_applied for it in stats)
     made.cross_slot = sum((it.cross_slot for it in stats), Counter())
+    made.cross_slot_latest = latest_of(it.cross_slot_latest for it in stats)
     made.retries = sum((it.retries for it in stats), Counter())
     made.apply_lag = LatencyHistogram.joined(it.apply_lag for it in stats)
     for it in stats:

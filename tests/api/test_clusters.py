@@ -47,7 +47,21 @@ def test_a_server_goes_into_a_cluster_and_a_cluster_into_a_server(client: httpx.
         wait_for(client, into, "INCRMIGEATING")
         with first.client() as writer:
             writer.append("key:1", "more")
+            assert client.get(f"/migration-task/{into}/cross-slot").json() == {
+                "cross_slot_num": 0,
+                "cross_slot": [],
+            }
+            writer.rename("key:2", "renamed")
         wait_until(lambda: not differences(first, cluster), "the cluster has all")
+        found = client.get(f"/migration-task/{into}/cross-slot").json()
+        assert found["cross_slot_num"] == 1
+        assert (found["cross_slot"][0]["command"], found["cross_slot"][0]["handled"]) == (
+            "RENAME",
+            "resolved",
+        )
+        assert found["cross_slot"][0]["keys"] == ["key:2", "renamed"]
+        page = client.get(f"/migration-task/{into}/cross-slot", params={"offset": 1}).json()
+        assert page == {"cross_slot_num": 1, "cross_slot": []}
         wait_until(lambda: int(stats(client, into)["target_dbsize"]) >= KEYS, "all shards count")
 
         out = create(client)

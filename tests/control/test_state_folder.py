@@ -20,6 +20,11 @@ def test_what_the_stages_write_is_ours(tmp_path: Path) -> None:
         REGISTER_NAME,
         "brought-0-1.set",
         "kept-15-22.set",
+        "refused-keys.jsonl",
+        "cross-slot.jsonl",
+        "cross-slot.1.jsonl",
+        "owners-0",
+        "scan",
     ):
         (tmp_path / name).touch()
 

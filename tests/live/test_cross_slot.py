@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from engine.codec.slots import key_slot, slot_tags
 from engine.endpoint import parse_endpoint
 from engine.errors import TargetRejected
+from engine.replay.cross_slot_list import read_cross_slot
 from engine.settings import CrossSlotPolicy, SpoolSettings
 from engine.supervision.states import TaskState
 from tests.fix_servers import BINARIES, StartServer
@@ -36,6 +38,10 @@ def settings_to(source, cluster, folder: Path, **changes):
     )
 
 
+def listed(folder: Path) -> list[dict[str, Any]]:
+    return read_cross_slot(folder / "t1", offset=0, limit=10**6)[1]
+
+
 @pytest.mark.parametrize("name", [it for it in ("redis-8.2",) if it in BINARIES])
 async def test_every_kind_under_load(name: str, start_server: StartServer, tmp_path: Path) -> None:
     source = start_server(name, config=CONFIG)
@@ -55,6 +61,47 @@ async def test_every_kind_under_load(name: str, start_server: StartServer, tmp_p
         assert marks(target) == []
 
 
+async def test_each_is_counted_and_listed_once_also_over_a_lost_connection(
+    start_server: StartServer, tmp_path: Path
+) -> None:
+    source = start_server(NAME, config=CONFIG)
+    with RunningCluster(BINARIES[NAME], replicas=0) as target, source.client() as client:
+        client.set("old", 1)
+        async with running(settings_to(source, target, tmp_path)) as run:
+            await run.reaches(lambda: run.task.state is TaskState.STREAM, "the stream")
+            for number in range(3):
+                client.set("old", number)
+                client.mset({"a": number, "b": number})
+                client.rename("old", "new")
+                with client.pipeline(transaction=True) as pipe:
+                    pipe.set("a", number).set("c", number).execute()
+                await run.reaches_offset(offset_of(source))
+                before = run.task.status().target_reconnects
+                for node in target.nodes:
+                    node.ask("CLIENT", "KILL", "TYPE", "normal")
+                await run.reaches(
+                    lambda: run.task.status().target_reconnects > before,  # noqa: B023 - awaited here
+                    "the loss is noticed",
+                )
+            await run.reaches_offset(offset_of(source))
+            status = run.task.status()
+            assert status.cross_slot == {"MSET": 3, "RENAME": 3}
+            assert (status.cross_slot_split, status.cross_slot_resolved) == (6, 3)
+            assert await asyncio.to_thread(differences, source, target) == []
+        found = [(it["command"], it["keys"], it["handled"]) for it in listed(tmp_path)]
+        assert (
+            found
+            == [
+                ("MSET", ["a", "b"], "split"),
+                ("RENAME", ["old", "new"], "resolved"),
+                ("MULTI", [], "split"),
+            ]
+            * 3
+        )
+        assert [dict(it) for it in status.cross_slot_latest] == listed(tmp_path)
+        assert [it["offset"] for it in listed(tmp_path)] == sorted(it["offset"] for it in listed(tmp_path))  # fmt: skip
+
+
 async def test_stop_ends_the_task_by_name_and_nothing_is_half_applied(
     start_server: StartServer, tmp_path: Path
 ) -> None:
@@ -69,6 +116,11 @@ async def test_stop_ends_the_task_by_name_and_nothing_is_half_applied(
             pipe.execute()
         with pytest.raises(TargetRejected, match=r"RENAME on key b'old'.*--on-cross-slot resolve"):
             await run.future
+        assert [(it["command"], it["handled"]) for it in listed(tmp_path)] == [
+            ("MSET", "split"),
+            ("RENAME", "stopped"),
+        ]
+        assert run.task.status().cross_slot_latest[-1]["keys"] == ["old", "new"]
         with target.primary_of(key_slot(b"counted")).server.client() as its:
             assert its.get("counted") is None
         with target.primary_of(key_slot(b"old")).server.client() as its:

@@ -7,27 +7,23 @@ import socket
 import subprocess
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from engine.checkpoint.checkpoint import checkpoint_key
-from engine.codec.slots import key_slot
 from engine.demo.servers import RunningServer
-from engine.endpoint import Endpoint, parse_endpoint
+from engine.endpoint import Endpoint
 from engine.preflight.findings import Finding, Level
 from engine.preflight.gather import gather_facts
 from engine.preflight.judge import judge
-from engine.settings import MIB, SpoolSettings, TaskSettings
-from engine.supervision.states import TaskState
+from engine.settings import MIB, TaskSettings
 from tests.conditions import until
 from tests.fix_servers import BINARIES, StartServer
 from tests.live.running_task import make_settings, running
-from tests.live.sides import filled, offset_of
+from tests.live.sides import filled
 from tests.live.test_acl import PAIRS, documented, permit
 from tests.live.workload import writing
-from tests.servers.cluster import RunningCluster
 
 pytestmark = pytest.mark.live
 
@@ -232,36 +228,6 @@ async def test_databases_beyond_the_targets_are_refused(
         assert found.level is REFUSAL
         assert "database 4" in found.text
         assert found.remedy.endswith("databases 10")
-
-
-async def test_checkpoints_on_a_cluster_are_no_keys_of_the_target(
-    source: RunningServer, tmp_path: Path
-) -> None:
-    with RunningCluster(BINARIES["redis-8.2"], replicas=0) as cluster, source.client() as client:
-        target = parse_endpoint(cluster.url, role="target")
-        settings = make_settings(source.endpoint, target, spool=SpoolSettings(directory=tmp_path))
-        client.set("ours", 1)
-        async with running(settings) as run:
-            await run.reaches(lambda: run.task.state is TaskState.STREAM, "the stream")
-            client.set("of the stream", 1)
-            await run.reaches_offset(offset_of(source))
-        for node in cluster.nodes:
-            permit(node.server, documented("target"))
-            permit(node.server, documented("target cluster"))
-        permitted = replace(target, username="ferry", password="password")
-
-        # As `check` asks: it looks for other tasks' checkpoints, too.
-        for endpoint in (target, permitted):
-            its_own = await report(replace(settings, target=endpoint), 0.1)
-            others = await report(replace(settings, target=endpoint, task_id="another"), 0.1)
-            text = "the target has 2 keys (db0 2)"
-            assert its_own["target-keys"].text == f"{text}, this task's own among them"
-            assert others["target-keys"].text.startswith(f"{text}: those with a name")
-        for key in (b"ours", b"of the stream"):
-            with cluster.primary_of(key_slot(key)).server.client() as its:
-                its.delete(key)
-        emptied = await report(replace(settings, target=permitted, task_id="another"), 0.1)
-        assert emptied["target-keys"].text == "the target is empty"
 
 
 TARGET_CONFIGS: list[tuple[str, Mapping[str, str | int]]] = [

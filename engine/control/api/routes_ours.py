@@ -30,6 +30,7 @@ from engine.control.api.parameters import (
 )
 from engine.control.api.requests import ChangeLimit
 from engine.observability.exposition import CONTENT_TYPE
+from engine.replay.cross_slot_list import read_cross_slot
 from engine.replay.refused_keys import read_refused
 from engine.service.refusals import StoreFailed
 
@@ -78,6 +79,19 @@ async def list_not_applied(
     total, rows = await asyncio.to_thread(read_refused, folder, offset=offset, limit=limit)
     return shapes.NotAppliedList(
         not_applied_num=total, not_applied=[shapes.NotAppliedRow(**row) for row in rows]
+    )
+
+
+@router.get("/migration-task/{task_id}/cross-slot")
+async def list_cross_slot(
+    api: TheApi, project_id: ProjectId, task_id: TaskId, offset: Offset = 0, limit: ListLimit = 1000
+) -> shapes.CrossSlotEventList:
+    """List the commands over several slots of a task's target cluster, and what became of each; the oldest first."""
+    record = api.service.catalog.get(project_id, task_id)
+    folder = api.service.workers.settings.folder_of(record.engine_task_id)
+    total, rows = await asyncio.to_thread(read_cross_slot, folder, offset=offset, limit=limit)
+    return shapes.CrossSlotEventList(
+        cross_slot_num=total, cross_slot=[shapes.CrossSlotRow(**row) for row in rows]
     )
 
 

@@ -232,6 +232,29 @@ class NotAppliedList(BaseModel):
     not_applied: list[NotAppliedRow]
 
 
+class CrossSlotRow(BaseModel):
+    """Ours: a command over several slots. handled: split, resolved (its effect came from the source) or stopped.
+
+    keys: at most eight of key_count, cut; what is no UTF-8 is escaped; of MULTI none. offset: end of the block in which it
+    stood. count: MULTIs of one block are told together.
+    """
+
+    ts: float
+    command: str
+    keys: list[str]
+    key_count: int
+    offset: int
+    handled: str
+    count: int
+
+
+class CrossSlotEventList(BaseModel):
+    """Ours: the latest commands over several slots, some 100,000; all of these count, a page is shown."""
+
+    cross_slot_num: int
+    cross_slot: list[CrossSlotRow]
+
+
 class PreflightFinding(BaseModel):
     """Ours: one line of the report. level: ok, warning or refusal. side: source, target or here."""
 
