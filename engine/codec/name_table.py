@@ -7,16 +7,16 @@ except ModuleNotFoundError:
 
 if not cython.compiled:
     ROOM = 4096
+    NAME_BYTES = 64  # longer ones no server has; they count as unknown
     UNKNOWN = -1
-
-NAME_BYTES = 64  # longer ones no server has; they count as unknown
 
 
 @cython.cclass
 class NameTable:
     """Numbers by command name, in any case.
 
-    entries: (name in upper case, number from 0 to 127). At most half of the room is used, so a search is short.
+    entries: (name in upper case, number from 0 to 127). At most half of the room is used, so a search is short, and most
+    of what is not here is seen by its length and first letter.
     """
 
     def __init__(self, entries) -> None:
@@ -24,9 +24,12 @@ class NameTable:
             self.starts = [0] * ROOM
             self.sizes = [0] * ROOM
             self.numbers = [0] * ROOM
+            self.beginnings = [0] * (NAME_BYTES + 1)
         i: cython.Py_ssize_t
         for i in range(ROOM):
             self.sizes[i] = 0
+        for i in range(NAME_BYTES + 1):
+            self.beginnings[i] = 0
         texts = []
         start: cython.Py_ssize_t = 0
         for text, number in entries:
@@ -40,6 +43,7 @@ class NameTable:
             self.starts[i] = start
             self.sizes[i] = len(text)
             self.numbers[i] = number
+            self.beginnings[len(text)] |= beginning(text[0])
             start += len(text)
             texts.append(text)
         self.names = b"".join(texts)
@@ -50,7 +54,7 @@ class NameTable:
         i: cython.Py_ssize_t
         at: cython.Py_ssize_t
         names: cython.p_uchar = self.names
-        if size <= 0 or size > NAME_BYTES:
+        if size <= 0 or size > NAME_BYTES or not self.beginnings[size] & beginning(data[start]):
             return UNKNOWN
         place = place_of(data, start, size)
         while self.sizes[place] != 0:
@@ -80,3 +84,9 @@ def place_of(data, start, size):
 
 def upper(byte):
     return byte - 32 if 97 <= byte <= 122 else byte
+
+
+def beginning(byte):
+    """A bit for a name's first byte, the same in both cases."""
+    bit: cython.uint = 1
+    return bit << (byte & 31)

@@ -15,44 +15,50 @@ try:
 except ModuleNotFoundError:
     from engine.codec import cython_shim as cython
 if not cython.compiled:
-    from engine.codec.block_writer import BlockWriter
     from engine.codec.command_reader import KEPT_ARGUMENTS
     from engine.codec.created_keys import record_created_keys
+    from engine.codec.late_keys import LateKeys
+    from engine.codec.name_table import NameTable
 
 from engine.codec.command_text import command_at
 
-MAX_LATE_KEYS = 200_000
 SENTINEL_CHANNEL = b"__sentinel__:hello"
 # Where a command that makes a key of others names it.
 RESULT_AT = dict.fromkeys(
     b"SUNIONSTORE SINTERSTORE SDIFFSTORE ZUNIONSTORE ZINTERSTORE ZDIFFSTORE ZRANGESTORE GEOSEARCHSTORE PFMERGE".split(),
     1,
 ) | dict.fromkeys(b"SMOVE RPOPLPUSH BRPOPLPUSH LMOVE BLMOVE BITOP".split(), 2)
-MAKERS = {}  # the same names by their length, and those that have an option for it
-for maker in (*RESULT_AT, b"SORT", b"GEORADIUS", b"GEORADIUSBYMEMBER"):
-    MAKERS.setdefault(len(maker), []).append(maker)
+if not cython.compiled:
+    # What a command is looked at for; see KINDS.
+    ORDINARY = -1
+    PING, SELECT, MULTI, EXEC, REPLCONF, PUBLISH, FLUSHALL, FLUSHDB, SWAPDB = range(9)
+    SET, GETEX, SETEX, EXPIRE, RESTORE = range(10, 15)
+    EXPIREAT, FIELD_EXPIRY, MSETEX = range(20, 23)
+    MOVING = 30
+    PERSIST, MAKING = 40, 41
 
-
-def swapped_places(places, renumbered):
-    return {(renumbered.get(db, db), key) for db, key in places}
+KINDS = {
+    **{name.encode(): kind for kind, name in enumerate("PING SELECT MULTI EXEC REPLCONF PUBLISH FLUSHALL FLUSHDB SWAPDB".split())},
+    # Those that can set an expiry as a duration: always.
+    b"SET": SET, b"GETEX": GETEX, b"SETEX": SETEX, b"PSETEX": SETEX, b"EXPIRE": EXPIRE, b"PEXPIRE": EXPIRE, b"RESTORE": RESTORE,
+    # As a moment: while there is a margin.
+    b"EXPIREAT": EXPIREAT, b"PEXPIREAT": EXPIREAT, b"HEXPIREAT": FIELD_EXPIRY, b"HPEXPIREAT": FIELD_EXPIRY,
+    b"HSETEX": FIELD_EXPIRY, b"MSETEX": MSETEX,
+    # Those that take a key's expiry along: while something is owed.
+    b"RENAME": MOVING, b"RENAMENX": MOVING, b"COPY": MOVING, b"MOVE": MOVING,
+    # Those whose key may be gone from the target, or be made of keys that are: while that is verified.
+    b"PERSIST": PERSIST, b"HPERSIST": PERSIST, **dict.fromkeys((*RESULT_AT, b"SORT", b"GEORADIUS", b"GEORADIUSBYMEMBER"), MAKING),
+}  # fmt: skip
+NAMES = NameTable(KINDS.items())
 
 
 @cython.cclass
-class StreamTranscoder(BlockWriter):
+class StreamTranscoder(LateKeys):
     """Feed chunks, take blocks until `next_block` returns None, feed again.
 
     getack_offset: offset after the newest `REPLCONF GETACK`, -1 before the first. flushes: FLUSHALL and
     FLUSHDB seen. pings, messages_dropped (Sentinel's announcements), rewritten: counts. pause_at: take no command
     behind this offset; -1 for none.
-
-    margin_ms, horizon_ms: expiries before the moment `horizon_ms` are applied so much later (0: as they are).
-    late_keys, late_hashes: (db, key) whose expiry, or that of whose fields, is to be put right: it has a margin, or
-    its relative time came in bytes fed as late, so that the moment it counts from is not known. Where such keys
-    move is followed; with is_settling, where any key moves. late_keys_lost, late_hashes_lost: how many found no room;
-    the latter are in `noted` all the same.
-    verifies_keys: with a margin, a key may have expired on the target before its renewal came, so one that is
-    renewed, or whose fields are, is noted in late_hashes, to be fetched as a whole; and so is what is made of others.
-    noted: what was added to late_keys (False) and late_hashes (True) since it was last emptied: (is_whole, db, key).
     swaps: SWAPDBs seen; swapped: their databases, of those since it was last emptied.
     recorder: a KeyRecorder for the keys that the commands create; None records nothing.
     holds_flushes: FLUSHALL and FLUSHDB are the caller's to do: nothing behind one is taken while flush_is_due is set.
@@ -61,25 +67,14 @@ class StreamTranscoder(BlockWriter):
 
     def __init__(self, plan) -> None:
         self.plan = plan
-        BlockWriter.__init__(self, plan)
-        self.margin_ms = self.horizon_ms = 0
-        self.has_margin = False
+        LateKeys.__init__(self, plan)
         self.absolute_expiry = plan.absolute_expiry
-        self.clock_offset_ms = plan.clock_offset_ms
         self.in_transaction = False
-        self.received_ms = 0
         self.getack_offset = -1
         self.flushes = 0
         self.pings = self.messages_dropped = self.rewritten = 0
         self.is_late = False
-        self.late_keys = set()
-        self.late_hashes = set()
-        self.taken_keys = set()
-        self.taken_hashes = set()
-        self.taken_swapped = False
-        self.has_late_keys = self.is_settling = self.verifies_keys = False
-        self.noted = []
-        self.late_keys_lost = self.late_hashes_lost = 0
+        self.kind = ORDINARY
         self.swaps = 0
         self.swapped = []
         self.pause_at = -1
@@ -111,11 +106,6 @@ class StreamTranscoder(BlockWriter):
             self.key_recorder.select(self.db)
 
     @property
-    def verifies(self):
-        """Whether keys that are renewed now are noted as a whole."""
-        return self.verifies_keys and self.margin_ms > 0
-
-    @property
     def bytes_waiting(self):
         """Bytes fed that are not yet part of a command taken."""
         return self.end - self.command
@@ -144,7 +134,7 @@ class StreamTranscoder(BlockWriter):
                 break
             if self.records_keys:
                 record_created_keys(self, self.key_recorder)
-            if found == 2 or self.is_special():  # what came before it first
+            if self.is_special() or found == 2:  # what came before it first
                 if run < self.command:
                     self.out.put(self.ptr, run, self.command - run)
                 self.offset = self.base_offset + self.pos
@@ -170,61 +160,30 @@ class StreamTranscoder(BlockWriter):
         return None
 
     def is_special(self):
-        """Whether the command at hand needs more than copying."""
-        count: cython.Py_ssize_t = self.argument_bytes[0]
-        has_margin: cython.bint = self.margin_ms > 0
-        verifies: cython.bint = self.verifies_keys and has_margin
-        follows: cython.bint = self.has_late_keys or self.is_settling or verifies
-        if verifies and self.makes_of_others(count):
-            return True
-        if count == 3:
-            return self.absolute_expiry and self.is_named(b"SET") and self.has_expiry_option(3)
-        if count == 4:
-            if self.is_named(b"PING") or self.is_named(b"EXEC"):
-                return True
-            return follows and (self.is_named(b"COPY") or self.is_named(b"MOVE"))
-        if count == 5:
-            if self.is_named(b"MULTI"):
-                return True
-            if not self.absolute_expiry:
-                return False
-            if self.is_named(b"SETEX"):
-                return True
-            return self.is_named(b"GETEX") and self.has_expiry_option(2)
-        if count == 6:
-            if self.is_named(b"SELECT") or self.is_named(b"SWAPDB"):
-                return True
-            if follows and self.is_named(b"RENAME"):
-                return True
-            if has_margin and (self.is_named(b"HSETEX") or self.is_named(b"MSETEX")):
-                return True
-            return self.absolute_expiry and (self.is_named(b"PSETEX") or self.is_named(b"EXPIRE"))
-        if count == 7:
-            if self.is_named(b"PUBLISH") or self.is_named(b"FLUSHDB"):
-                return True
-            if verifies and self.is_named(b"PERSIST"):
-                return True
-            return self.absolute_expiry and (self.is_named(b"PEXPIRE") or self.is_named(b"RESTORE"))
-        if count == 8:
-            if follows and self.is_named(b"RENAMENX"):
-                return True
-            if has_margin and self.is_named(b"EXPIREAT"):
-                return True
-            if verifies and self.is_named(b"HPERSIST"):
-                return True
-            return self.is_named(b"REPLCONF") or self.is_named(b"FLUSHALL")
-        if count == 9:
-            return has_margin and (self.is_named(b"PEXPIREAT") or self.is_named(b"HEXPIREAT"))
-        if count == 10:
-            return has_margin and self.is_named(b"HPEXPIREAT")
-        return False
-
-    def makes_of_others(self, count):
-        """Whether the command makes a key of other keys, which may be gone from the target."""
-        for name in MAKERS.get(count, ()):
-            if self.is_named(name):
-                return True
-        return False
+        """Whether the command at hand needs more than copying; `kind` says for what."""
+        kind: cython.int = NAMES.number_of(self.ptr, self.argument_start[0], self.argument_bytes[0])
+        if kind >= SET:
+            if kind < EXPIREAT:
+                if not self.absolute_expiry:
+                    kind = ORDINARY
+                elif (kind == SET and self.expiry_option(3) == 0) or (
+                    kind == GETEX and self.expiry_option(2) == 0
+                ):
+                    kind = ORDINARY
+            elif kind < MOVING:
+                if self.margin_ms == 0:
+                    kind = ORDINARY
+            elif kind == MOVING:
+                if not (
+                    self.has_late_keys
+                    or self.is_settling
+                    or (self.verifies_keys and self.margin_ms > 0)
+                ):
+                    kind = ORDINARY
+            elif not self.verifies_keys or self.margin_ms == 0:
+                kind = ORDINARY
+        self.kind = kind
+        return kind != ORDINARY
 
     def note_result(self, name):
         """Owe the key that the command at hand makes of others."""
@@ -237,8 +196,8 @@ class StreamTranscoder(BlockWriter):
             if arguments[i].upper() in (b"STORE", b"STOREDIST"):
                 self.note_late_hash(self.db, arguments[i + 1])
 
-    def has_expiry_option(self, first):
-        """Whether EX or PX (with a margin also EXAT, PXAT) stands among the options from `first` on, with a value."""
+    def expiry_option(self, first):
+        """Which argument from `first` on is EX or PX (with a margin also EXAT, PXAT) with a value; 0: none."""
         i: cython.Py_ssize_t
         start: cython.Py_ssize_t
         size: cython.Py_ssize_t
@@ -258,84 +217,49 @@ class StreamTranscoder(BlockWriter):
                         )
                     )
                 ):
-                    return True
-        return False
-
-    def add_late_keys(self, keys, hashes):
-        """Owe these a correction as well: a stay at the target before this one could not make it."""
-        self.late_keys.update(keys)
-        self.late_hashes.update(hashes)
-        if self.late_keys or self.late_hashes:
-            self.has_late_keys = True
-
-    def take_late(self, keys_limit, hashes_limit):
-        """Take some of what is owed: (keys, hashes). Where they move is followed until `release_late_keys`."""
-        keys = []
-        hashes = []
-        while self.late_keys and len(keys) < keys_limit:
-            keys.append(self.late_keys.pop())
-        while self.late_hashes and len(hashes) < hashes_limit:
-            hashes.append(self.late_hashes.pop())
-        self.taken_keys = set(keys)
-        self.taken_hashes = set(hashes)
-        return keys, hashes
-
-    def release_late_keys(self):
-        """Those taken are corrected, where they stood when they were taken: one that SWAPDB moved since is owed again."""
-        if self.taken_swapped:
-            self.late_keys |= self.taken_keys
-            self.late_hashes |= self.taken_hashes
-            self.taken_swapped = False
-        self.taken_keys = set()
-        self.taken_hashes = set()
-        self.has_late_keys = bool(self.late_keys) or bool(self.late_hashes)
+                    return i
+        return 0
 
     def take_special(self):
         """Act on the special command [command, pos); `offset` stands behind it already."""
+        kind: cython.int = self.kind
         if self.arguments_done == 0:
             return
-        name = self.argument(0).upper()
-        if name == b"PING":
+        if kind == SET or kind == GETEX or kind == SETEX or kind == EXPIRE or kind == EXPIREAT:
+            self.take_expiry(kind)
+        elif kind == RESTORE or kind == MSETEX:
+            self.take_rare_expiry(kind)
+        elif kind == FIELD_EXPIRY:
+            self.take_field_expiry(self.argument(0).upper())
+        elif kind == PING:
             self.pings += 1
-        elif name == b"SELECT":
+        elif kind == SELECT:
             self.take_select()
-        elif name == b"MULTI":
-            self.in_transaction = True
+        elif kind == MULTI or kind == EXEC:
+            self.in_transaction = kind == MULTI
             if not self.has_checkpoint:
                 self.copy_command()
-        elif name == b"EXEC":
-            self.in_transaction = False
-            if not self.has_checkpoint:
-                self.copy_command()
-        elif name == b"REPLCONF":
+        elif kind == REPLCONF:
             if self.argument(1).upper() == b"GETACK":
                 self.getack_offset = self.offset
-        elif name == b"PUBLISH":
-            if self.argument(1) == SENTINEL_CHANNEL:
-                self.messages_dropped += 1  # would make the source's Sentinels adopt the target
-            else:
-                self.copy_command()
-        elif name == b"FLUSHALL" or name == b"FLUSHDB":
+        elif kind == PUBLISH and self.argument(1) == SENTINEL_CHANNEL:
+            self.messages_dropped += 1  # would make the source's Sentinels adopt the target
+        elif kind == FLUSHALL or kind == FLUSHDB:
             self.flushes += 1
             self.flush_is_due = self.holds_flushes
-            self.flushed_db = -1 if name == b"FLUSHALL" else self.source_db
+            self.flushed_db = -1 if kind == FLUSHALL else self.source_db
             if not self.holds_flushes:
                 self.copy_command()
-        elif name == b"SWAPDB":
+        elif kind == SWAPDB:
             self.take_swapdb()
-        elif name == b"RENAME" or name == b"RENAMENX" or name == b"COPY" or name == b"MOVE":
-            self.follow_late_key(name)
-            self.copy_command()
-        elif name == b"PERSIST" or name == b"HPERSIST":
-            self.note_late_hash(self.db, self.argument(1))
-            self.copy_command()
-        elif name == b"HPEXPIREAT" or name == b"HEXPIREAT" or name == b"HSETEX":
-            self.take_field_expiry(name)
-        elif name in RESULT_AT or name == b"SORT" or name[:9] == b"GEORADIUS":
-            self.note_result(name)
-            self.copy_command()
         else:
-            self.take_expiry(name)
+            if kind == MOVING:
+                self.follow_late_key(self.argument(0).upper())
+            elif kind == PERSIST:
+                self.note_late_hash(self.db, self.argument(1))
+            elif kind == MAKING:
+                self.note_result(self.argument(0).upper())
+            self.copy_command()
 
     def take_select(self):
         text = self.argument(1)
@@ -356,13 +280,7 @@ class StreamTranscoder(BlockWriter):
         first, second = self.argument(1), self.argument(2)
         if first.isdigit() and second.isdigit():
             self.swapped.append((int(first), int(second)))
-        if self.has_late_keys and first.isdigit() and second.isdigit():
-            renumbered = {int(first): int(second), int(second): int(first)}
-            self.late_keys = swapped_places(self.late_keys, renumbered)
-            self.late_hashes = swapped_places(self.late_hashes, renumbered)
-            self.taken_keys = swapped_places(self.taken_keys, renumbered)
-            self.taken_hashes = swapped_places(self.taken_hashes, renumbered)
-            self.taken_swapped = True
+            self.swap_late_keys(int(first), int(second))
         swapped = {self.argument(1), self.argument(2)}
         if self.checkpoint_key and b"0" in swapped and len(swapped) == 2:
             other = (swapped - {b"0"}).pop()
@@ -370,47 +288,76 @@ class StreamTranscoder(BlockWriter):
             self.put_command([b"DEL", self.checkpoint_key])
             self.put_command([b"SELECT", b"%d" % self.db])
 
-    def take_expiry(self, name):
+    def take_expiry(self, kind):
         """A command that sets a key's expiry: with the moment it ends, and with the margin if there is one.
 
-        SETEX, PSETEX, EXPIRE, PEXPIRE, SET … EX|PX, GETEX … EX|PX, RESTORE hold durations; since 7.0 sources send
-        moments only (expire.c, expireGenericCommand; t_string.c, setGenericCommand; cluster.c, restoreCommand).
-        Anything not exactly of these forms is copied.
+        SETEX, PSETEX, EXPIRE, PEXPIRE, SET … EX|PX, GETEX … EX|PX hold durations; since 7.0 sources send
+        moments only (expire.c, expireGenericCommand; t_string.c, setGenericCommand). Anything not exactly of
+        these forms is copied.
         """
-        count = self.arguments_done
-        rewritten = None
+        option: cython.Py_ssize_t = 0
+        at: cython.Py_ssize_t = 2  # the argument that says when
+        is_seconds: cython.bint
+        is_duration: cython.bint
+        moment: cython.longlong = -1
+        out = self.out
         self.has_margin = False
-        if name == b"MSETEX":
-            rewritten = self.with_late_msetex()
-        elif count > KEPT_ARGUMENTS:
-            pass
-        elif (name == b"SETEX" or name == b"PSETEX") and count == 4:
-            moment = self.moment_after(self.argument(2), name == b"SETEX")
-            if moment is not None:
-                rewritten = [b"SET", self.argument(1), self.argument(3), b"PXAT", moment]
-        elif (name == b"EXPIRE" or name == b"PEXPIRE") and count == 3:
-            moment = self.moment_after(self.argument(2), name == b"EXPIRE")
-            if moment is not None:
-                rewritten = [b"PEXPIREAT", self.argument(1), moment]
-        elif (name == b"EXPIREAT" or name == b"PEXPIREAT") and count >= 3:
-            # NX, XX, GT, LT have done their work at the source, which replicates what has had an effect.
-            moment = self.later_moment(self.argument(2), name == b"EXPIREAT")
-            if moment is not None:
-                rewritten = [b"PEXPIREAT", self.argument(1), moment]
-        elif name == b"RESTORE":
-            rewritten = self.with_absolute_ttl()
-        elif name == b"SET" or name == b"GETEX":
-            rewritten = self.with_moment(3 if name == b"SET" else 2)
-        if self.verifies and name != b"SET" and name[-5:] != b"SETEX" and name != b"RESTORE":
+        if kind == SET or kind == GETEX:
+            option = self.expiry_option(3 if kind == SET else 2)
+            at = option + 1
+            is_duration = self.argument_bytes[option] == 2
+            is_seconds = (self.ptr[self.argument_start[option]] & 0xDF) == 69
+        else:
+            is_duration = kind != EXPIREAT
+            is_seconds = (self.ptr[self.argument_start[0]] & 0xDF) != 80
+        # NX, XX, GT, LT of EXPIREAT have done their work at the source, which replicates what has had an effect.
+        if self.arguments_done <= KEPT_ARGUMENTS and (
+            option > 0
+            or self.arguments_done == (4 if kind == SETEX else 3)
+            or (kind == EXPIREAT and self.arguments_done > 3)
+        ):
+            moment = self.moment_at(at, is_seconds, is_duration)
+        if kind != SET and kind != SETEX and self.verifies_keys and self.margin_ms > 0:
             self.note_late_hash(self.db, self.argument(1))
+        if moment < 0:
+            self.copy_command()
+            return
+        if not self.is_open:
+            self.open_block()
+        if option > 0:
+            out.put(self.ptr, self.command, self.head_of(option) - self.command)
+            out.put_bytes(b"$4\r\nPXAT\r\n")
+            out.put_bulk_number(moment)
+            at = self.argument_start[at] + self.argument_bytes[at] + 2
+            out.put(self.ptr, at, self.pos - at)
+        elif kind == SETEX:
+            out.put_bytes(b"*5\r\n$3\r\nSET\r\n")
+            out.put_bulk(self.ptr, self.argument_start[1], self.argument_bytes[1])
+            out.put_bulk(self.ptr, self.argument_start[3], self.argument_bytes[3])
+            out.put_bytes(b"$4\r\nPXAT\r\n")
+            out.put_bulk_number(moment)
+        else:
+            out.put_bytes(b"*3\r\n$9\r\nPEXPIREAT\r\n")
+            out.put_bulk(self.ptr, self.argument_start[1], self.argument_bytes[1])
+            out.put_bulk_number(moment)
+        self.block_commands += 1
+        self.block_replies += 1
+        self.rewritten += 1
+        if self.is_late or self.has_margin:
+            self.note_late_key(self.db, self.argument(1))
+
+    def take_rare_expiry(self, kind):
+        """RESTORE (cluster.c, restoreCommand) and MSETEX, as take_expiry."""
+        self.has_margin = False
+        rewritten = self.with_absolute_ttl() if kind == RESTORE else self.with_late_msetex()
         if rewritten is None:
             self.copy_command()
-        else:
-            self.rewritten += 1
-            self.put_command(rewritten)
-            self.block_commands += 1
-            if (self.is_late or self.has_margin) and name != b"MSETEX":
-                self.note_late_key(self.db, self.argument(1))
+            return
+        self.rewritten += 1
+        self.put_command(rewritten)
+        self.block_commands += 1
+        if (self.is_late or self.has_margin) and kind == RESTORE:
+            self.note_late_key(self.db, self.argument(1))
 
     def take_field_expiry(self, name):
         """HPEXPIREAT key ms …, HEXPIREAT key s …, HSETEX key … EXAT s|PXAT ms …, with the margin."""
@@ -460,66 +407,6 @@ class StreamTranscoder(BlockWriter):
             at -= 1
         return at
 
-    def note_late_key(self, db, key):
-        self.note_late(False, db, key)
-
-    def note_late_hash(self, db, key):
-        self.note_late(True, db, key)
-
-    def note_late(self, is_whole, db, key):
-        late = self.late_hashes if is_whole else self.late_keys
-        place = (db, key)
-        if place in late:
-            return
-        if len(late) < MAX_LATE_KEYS:
-            late.add(place)
-            self.noted.append((is_whole, db, key))
-            self.has_late_keys = True
-        elif is_whole:
-            self.late_hashes_lost += 1
-            self.noted.append((is_whole, db, key))
-        else:
-            self.late_keys_lost += 1
-
-    def follow_late_key(self, name):
-        """A key takes its TTL along: RENAME, RENAMENX, COPY … [DB n], MOVE key n."""
-        db = self.db
-        origin = self.argument(1)
-        key = self.argument(2)
-        if name == b"MOVE":
-            db = int(key) if key.isdigit() else db
-            key = origin
-        elif name == b"COPY" and self.argument(3).upper() == b"DB" and self.argument(4).isdigit():
-            db = int(self.argument(4))
-        self.note_late_key(db, key)
-        place = (self.db, origin)
-        if (
-            self.is_settling
-            or self.verifies
-            or place in self.late_hashes
-            or place in self.taken_hashes
-        ):
-            self.note_late_hash(db, key)
-
-    def with_moment(self, first_option):
-        """The command's arguments with EX, PX (EXAT, PXAT) replaced by PXAT; None if nothing is to be changed."""
-        count = self.arguments_done
-        for index in range(first_option, count - 1):
-            option = self.argument(index).upper()
-            if option == b"EX" or option == b"PX":
-                moment = self.moment_after(self.argument(index + 1), option == b"EX")
-            elif option == b"EXAT" or option == b"PXAT":
-                moment = self.later_moment(self.argument(index + 1), option == b"EXAT")
-            else:
-                continue
-            if moment is None:
-                return None
-            arguments = [self.argument(i) for i in range(count)]
-            arguments[index] = b"PXAT"
-            arguments[index + 1] = moment
-            return arguments
-        return None
-
     def with_absolute_ttl(self):
         """The arguments of a RESTORE key ttl payload … with ABSTTL; None where they may stay as they are."""
         count = self.arguments_done
@@ -557,34 +444,3 @@ class StreamTranscoder(BlockWriter):
                     self.note_late_key(self.db, key)
                 return arguments
         return None
-
-    def moment_after(self, text, is_seconds):
-        """Text of the moment so long after the receipt, in ms of the source's clock; None if `text` is no number."""
-        try:
-            duration = int(text)
-        except ValueError:
-            return None
-        if is_seconds:
-            duration *= 1000
-        moment = max(self.received_ms + self.clock_offset_ms + duration, 1)
-        return b"%d" % (moment + self.margin_of(moment))
-
-    def later_moment(self, text, is_seconds):
-        """Text of the moment with its margin, ms; None if it is to stay as it is."""
-        try:
-            moment = int(text)
-        except ValueError:
-            return None
-        if is_seconds:
-            moment *= 1000
-        margin = self.margin_of(moment)
-        return b"%d" % (moment + margin) if margin else None
-
-    def margin_of(self, moment):
-        """The margin for an expiry at `moment`, ms; notes that there is one."""
-        if self.margin_ms == 0 or moment >= self.horizon_ms:
-            return 0
-        self.has_margin = True
-        if self.margin_since_ms == 0:
-            self.margin_since_ms = max(self.received_ms + self.clock_offset_ms, 1)
-        return self.margin_ms

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import binascii
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -89,14 +90,15 @@ class OwedFile:
         """Append; a disk that takes no more is said once and otherwise only matters after a crash."""
         if self._path is None or self._failed:
             return
-        lines = "".join(
-            json.dumps([is_whole, db, base64.b64encode(key).decode()]) + "\n"
+        lines = [
+            f'[{"true" if is_whole else "false"}, {db}, "{binascii.b2a_base64(key, newline=False).decode()}"]\n'
             for is_whole, db, key in noted
-        )
+        ]
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with self._path.open("a") as file:
-                file.write(self._before + lines)
+            if self.is_empty:
+                self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with self._path.open("a", encoding="ascii") as file:
+                file.write(self._before + "".join(lines))
             self._before = ""
             self.is_empty = False
         except OSError as error:

@@ -17,6 +17,9 @@ from tests.codec.test_command_bridge import support_of
 
 NAMES = sorted({name.split("|")[0].encode() for name in COMMANDS} | {b"ZZ.TOP-2", b"N" * 64})
 KNOWN = frozenset(NAMES)
+BRIDGED = frozenset(
+    {b"DELEX", b"MSETEX"}
+)  # newer than the table; the bridge says what stands for them
 SUPPORT = support_of((8, 6), commands=KNOWN, takes_conditions=True)
 FORMS = [
     pytest.param(ForeignStreamTranscoder, id="as-built"),
@@ -51,7 +54,7 @@ def test_a_name_that_is_nearly_one_is_not(name: bytes, at: int, byte: int, how: 
     at %= len(name)
     middle = {"change": bytes([byte]), "add": name[at : at + 1] + bytes([byte]), "remove": b""}[how]
     other = name[:at] + middle + name[at + 1 :]
-    if other and other.upper() not in KNOWN:
+    if other and other.upper() not in KNOWN | BRIDGED:
         for form in FORMS:
             assert not _is_known(form.values[0], other), other
 

@@ -83,11 +83,11 @@ def test_corrupt_set_gives_the_same_in_small_chunks(dump: CorruptDump) -> None:
 def test_corrupt_set_stays_within_time_and_memory(dump: CorruptDump, form: Any) -> None:
     file = dump.rdb
     tracemalloc.start()
-    began = time.perf_counter()
+    began = time.process_time()
 
     _run(form, file, 64 * 1024)
 
-    seconds = time.perf_counter() - began
+    seconds = time.process_time() - began
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert seconds < 2
