@@ -10,8 +10,13 @@ import tempfile
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 pytest_plugins = ["tests.fix_servers"]
+
+# How long an example takes says more of the machine's load than of the code.
+settings.register_profile("redis-ferry", deadline=None)
+settings.load_profile("redis-ferry")
 
 # A shell starts background jobs with SIGINT ignored, and children would inherit that: Ctrl-C tests need it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

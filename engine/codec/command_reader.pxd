@@ -6,6 +6,8 @@ cdef long long MAX_ARGUMENT_BYTES
 cdef Py_ssize_t MARK_BYTES
 cdef long long MARK_BIAS
 
+cdef int short_length(const unsigned char* data, Py_ssize_t at, Py_ssize_t end) noexcept
+
 cdef class CommandReader:
     cdef bytearray window
     cdef unsigned char* ptr
@@ -27,6 +29,7 @@ cdef class CommandReader:
     cdef int read_command(self) except -1
     cdef bint read_mark(self) except -1
     cdef int read_inline(self) except -1
+    cdef Py_ssize_t read_length(self, Py_ssize_t at) except -2
     cdef Py_ssize_t read_number(self, Py_ssize_t at) except -2
     cdef bint is_named(self, const unsigned char* name) noexcept
     cdef bytes argument(self, Py_ssize_t index)

@@ -22,6 +22,23 @@ MARK_BYTES = (
 MARK_BIAS = 1 << 41
 
 
+def short_length(data, at, end):
+    """N of a `$N` with its line end at `at` that has one digit, or two and no zero before them; -1: it is no such one."""
+    first: cython.int
+    second: cython.int
+    if end - at < 5 or data[at] != 36:
+        return -1
+    first = data[at + 1] - 48
+    if first < 0 or first > 9:
+        return -1
+    if data[at + 2] == 13:
+        return first if data[at + 3] == 10 else -1
+    second = data[at + 2] - 48
+    if first == 0 or second < 0 or second > 9 or data[at + 3] != 13 or data[at + 4] != 10:
+        return -1
+    return first * 10 + second
+
+
 @cython.cclass
 class CommandReader:
     """After `read_command` the command's bytes lie in [command, pos) of the window.
@@ -110,27 +127,51 @@ class CommandReader:
             self.arguments = self.number
             self.arguments_done = 0
             self.pos = after
-        while self.arguments_done < self.arguments:
-            if self.pos >= self.end:
+        # In locals: the compiler must reload a field whenever a byte may have been written.
+        pos: cython.Py_ssize_t = self.pos
+        end: cython.Py_ssize_t = self.end
+        done: cython.longlong = self.arguments_done
+        count: cython.longlong
+        ptr = self.ptr
+        while done < self.arguments:
+            count = short_length(ptr, pos, end)
+            if count >= 0:
+                after = pos + (4 if count < 10 else 5)
+            else:
+                self.pos = pos
+                self.arguments_done = done
+                after = self.read_length(pos)
+                if after < 0:
+                    return 0
+                count = self.number
+            if after + count + 2 > end:
+                self.pos = pos
+                self.arguments_done = done
                 return 0
-            if self.ptr[self.pos] != 36:
-                raise self.out_of_step("an argument must begin with '$'")
-            after = self.read_number(self.pos + 1)
-            if after < 0:
-                return 0
-            if self.number < 0 or self.number > MAX_ARGUMENT_BYTES:
-                raise self.out_of_step(f"an argument of {self.number} bytes")
-            if after + self.number + 2 > self.end:
-                return 0
-            if self.ptr[after + self.number] != 13 or self.ptr[after + self.number + 1] != 10:
+            if ptr[after + count] != 13 or ptr[after + count + 1] != 10:
+                self.pos = pos
                 raise self.out_of_step("an argument does not end where its length says")
-            if self.arguments_done < KEPT_ARGUMENTS:
-                self.argument_start[self.arguments_done] = after
-                self.argument_bytes[self.arguments_done] = self.number
-            self.arguments_done += 1
-            self.pos = after + self.number + 2
+            if done < KEPT_ARGUMENTS:
+                self.argument_start[done] = after
+                self.argument_bytes[done] = count
+            done += 1
+            pos = after + count + 2
+        self.pos = pos
+        self.arguments_done = done
         self.arguments = 0
         return 1
+
+    def read_length(self, at):
+        """Read `$N` and its line end at `at` into `number`; the position behind it, or -1: bytes are missing."""
+        after: cython.Py_ssize_t
+        if at >= self.end:
+            return -1
+        if self.ptr[at] != 36:
+            raise self.out_of_step("an argument must begin with '$'")
+        after = self.read_number(at + 1)
+        if after >= 0 and (self.number < 0 or self.number > MAX_ARGUMENT_BYTES):
+            raise self.out_of_step(f"an argument of {self.number} bytes")
+        return after
 
     def read_mark(self):
         """Take over what a mark says; False if bytes are missing behind it."""

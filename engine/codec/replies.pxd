@@ -2,6 +2,7 @@ cdef enum:
     QUEUED_BYTES = 9
 
 cdef bint is_queued(const unsigned char* data, Py_ssize_t at) noexcept
+cdef Py_ssize_t line_end_from(const unsigned char* data, Py_ssize_t at, Py_ssize_t end) noexcept
 
 cdef class ReplySkimmer:
     cdef bytes tail

@@ -35,6 +35,13 @@ def is_queued(data, at):
     return data[at : at + QUEUED_BYTES] == QUEUED
 
 
+def line_end_from(data, at, end):
+    """Where the next line end begins; `end` if none does."""
+    while at < end and data[at] != 13:
+        at += 1
+    return at
+
+
 @cython.cclass
 class ReplySkimmer:
     """Feed reply bytes, get how many whole top-level replies they completed.
@@ -100,20 +107,30 @@ class ReplySkimmer:
                 self.complete_element()
                 continue
             mark = ptr[at]
-            if mark == 43 and end - at >= QUEUED_BYTES and is_queued(ptr, at):
-                self.complete_element()
-                at += QUEUED_BYTES
-                continue
-            line_end = at + 1
-            while line_end < end and ptr[line_end] != 13:
-                line_end += 1
+            if mark == 43:
+                # Inside transactions nearly all are one of these two.
+                if end - at >= QUEUED_BYTES and is_queued(ptr, at):
+                    line_end = at + QUEUED_BYTES - 2
+                elif (
+                    end - at >= 5 and ptr[at + 1] == 79 and ptr[at + 2] == 75 and ptr[at + 3] == 13
+                ):
+                    line_end = at + 3
+                else:
+                    line_end = line_end_from(ptr, at + 1, end)
+            elif mark == 58 and end - at >= 4 and ptr[at + 2] == 13:  # one digit
+                line_end = at + 2
+            else:
+                line_end = line_end_from(ptr, at + 1, end)
             if line_end + 1 >= end:
                 if end - at > MAX_LINE_BYTES:
                     raise InternalError("the target sent a reply line without an end")
                 self.tail = chunk[at:]
                 break
             if mark == 43 or mark == 58:  # + :
-                self.complete_element()
+                if self.depth == 0:
+                    self.replies += 1
+                else:
+                    self.complete_element()
             elif mark == 45:  # -
                 self.note_error(chunk[at + 1 : line_end])
                 self.complete_element()

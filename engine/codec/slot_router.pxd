@@ -7,6 +7,8 @@ cdef enum:
     RULES = 2048
     HELD = 0
 
+cdef bytes MULTI
+cdef bytes EXEC
 cdef unsigned long long[2048] RULE_NAMES
 cdef int[2048] RULE_BYTES
 cdef int[2048] RULE_FIRST
@@ -68,4 +70,4 @@ cdef class SlotRouter(CommandReader):
     cdef int append(self, int slot, const unsigned char* source, Py_ssize_t start, Py_ssize_t count) except -1
     cdef list all_arguments(self)
     cpdef take_batch(self, int number, long long offset, tuple every_slot, long long least)
-    cdef tuple checkpoint_parts(self, long long offset, tuple every_slot)
+    cdef tuple group_ending(self, long long offset, tuple every_slot, bint is_transaction)

@@ -36,6 +36,8 @@ if not cython.compiled:
 
 KEY_PREFIX = b"redis-ferry:slot:{"
 HELD_QUEUE = HELD
+MULTI = b"*1\r\n$5\r\nMULTI\r\n"
+EXEC = b"*1\r\n$4\r\nEXEC\r\n"
 MOST_KEPT_BYTES = 8 * 1024 * 1024
 
 
@@ -471,7 +473,19 @@ class SlotRouter(CommandReader):
         slots: cython.int[::1] = group_slots
         starts: cython.longlong[::1] = group_starts
         replies: cython.int[::1] = group_replies
-        checkpoint, checkpoint_end = self.checkpoint_parts(offset, every_slot)
+        ending, tag_at = self.group_ending(offset, every_slot, is_transaction)
+        tag_place: cython.Py_ssize_t = tag_at
+        ending_bytes: cython.Py_ssize_t = len(ending)
+        # Without a transaction a checkpoint follows the commands, and nothing ends them.
+        without_exec: cython.Py_ssize_t = (
+            ending_bytes - len(EXEC) if is_transaction else ending_bytes
+        )
+        if cython.compiled:
+            ending_text: cython.p_uchar = ending
+            tags: cython.p_uchar = self.tags
+        else:
+            ending_text = ending
+            tags = self.tags
         for i in range(most):
             slot = i if is_for_all else queue.touched[i]
             if self.homes[slot] != number:
@@ -485,7 +499,7 @@ class SlotRouter(CommandReader):
             starts[groups] = out.pos
             count = 0
             if has_commands and is_transaction:
-                out.put_bytes(b"*1\r\n$5\r\nMULTI\r\n")
+                out.put_bytes(MULTI)
                 count = 2
             while entry >= 0:
                 start = queue.ends[entry - 1] if entry > 0 else 0
@@ -494,16 +508,13 @@ class SlotRouter(CommandReader):
                 entry = queue.following[entry]
             if is_transaction or is_for_all:
                 self.written[slot] = offset
-                out.put_bytes(checkpoint)
-                if cython.compiled:
-                    tags: cython.p_uchar = self.tags
-                    out.put(tags, 4 * slot, 4)
-                else:
-                    out.put(self.tags, 4 * slot, 4)
-                out.put_bytes(checkpoint_end)
+                out.put(ending_text, 0, ending_bytes if has_commands else without_exec)
+                start = out.pos - (ending_bytes if has_commands else without_exec) + tag_place
+                out.ptr[start] = tags[4 * slot]
+                out.ptr[start + 1] = tags[4 * slot + 1]
+                out.ptr[start + 2] = tags[4 * slot + 2]
+                out.ptr[start + 3] = tags[4 * slot + 3]
                 count += 1
-            if has_commands and is_transaction:
-                out.put_bytes(b"*1\r\n$4\r\nEXEC\r\n")
             replies[groups] = count
             total += count
             groups += 1
@@ -519,8 +530,8 @@ class SlotRouter(CommandReader):
             is_transaction,
         )
 
-    def checkpoint_parts(self, offset, every_slot):
-        """The command that writes a slot's checkpoint, up to its four letters and from behind them."""
+    def group_ending(self, offset, every_slot, is_transaction):
+        """What ends a group: its checkpoint (and EXEC), and where in it the slot's four letters go."""
         fields: cython.int = 2
         made = OutBuffer(256)
         if every_slot is not None:
@@ -533,8 +544,8 @@ class SlotRouter(CommandReader):
         made.put_bytes(b"$4\r\nHSET\r\n")
         made.put_header(36, self.key_bytes)
         made.put_bytes(KEY_PREFIX)
-        begin = made.take()
-        made.put_byte(125)
+        tag_at = made.pos
+        made.put_bytes(b"????}")
         made.put_bytes(self.suffix)
         made.put_line_end()
         made.put_bytes(b"$1\r\no\r\n")
@@ -547,4 +558,6 @@ class SlotRouter(CommandReader):
             made.put_bulk_number(self.source_db)
         if every_slot is not None:
             made.put_bytes(every_slot[0])
-        return begin, made.take()
+        if is_transaction:
+            made.put_bytes(EXEC)
+        return made.take(), tag_at
