@@ -48,7 +48,7 @@ def test_it_serves_on_a_read_only_root_and_ends_gracefully(image: str) -> None:
             "the health check passes",
             deadline_seconds=60,
         )
-        docker("stop", "--time", "20", name)
+        docker("stop", "-t", "20", name)
         state = json.loads(docker("inspect", "-f", "{{json .State}}", name))
         assert (state["ExitCode"], state["OOMKilled"]) == (0, False)
         log = subprocess.run(["docker", "logs", name], capture_output=True, text=True, check=True)
