@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -47,7 +47,7 @@ class DiskEvents:
 class Disk:
     """Files in order, and `unwritten`, which comes behind them.
 
-    blocked: why nothing can be written, None while it can. spilled_bytes: written ever.
+    unwritten_bytes: in `unwritten`. blocked: why nothing can be written, None while it can. spilled_bytes: written ever.
     """
 
     def __init__(
@@ -83,6 +83,7 @@ class Disk:
         self._is_closed = False
         self.queue = SegmentQueue()
         self.unwritten: deque[Chunk] = deque()
+        self.unwritten_bytes = 0
         self.blocked: str | None = None
         self.spilled_bytes = 0
 
@@ -98,13 +99,26 @@ class Disk:
 
     # ---- writing
 
+    def set_unwritten(self, chunks: Iterable[Chunk]) -> None:
+        """Have these written next, and no others."""
+        self.unwritten = deque(chunks)
+        self.unwritten_bytes = sum(len(it.data) for it in self.unwritten)
+
+    def add_unwritten(self, chunk: Chunk) -> None:
+        """Have this one written behind the others."""
+        self.unwritten.append(chunk)
+        self.unwritten_bytes += len(chunk.data)
+
     def write_more(self, *, snapshot_is_unread: bool) -> None:
         """Write the next of `unwritten`, unless that is under way or must wait.
 
         snapshot_is_unread: the stream to be written is of no use by itself. A file of the snapshot before it
-        says so after a crash, an empty one if need be.
+        says so after a crash, an empty one if need be. Nor is the snapshot, so all of it waits until there is a block: a
+        call of the thread for each chunk costs more than the writing.
         """
         if not self.unwritten or self.is_writing or self._retry is not None or self._is_closed:
+            return
+        if snapshot_is_unread and self.unwritten_bytes < self._block_bytes:
             return
         queue, first = self.queue, self.unwritten[0]
         if first.section is Section.STREAM and snapshot_is_unread and not queue.has_snapshot:
@@ -147,7 +161,9 @@ class Disk:
             self._has_active = True
         start = self.queue.grow(batch.chunks, written.start, written.end)
         for _ in batch.chunks:
-            self.spilled_bytes += len(self.unwritten.popleft().data)
+            size = len(self.unwritten.popleft().data)
+            self.unwritten_bytes -= size
+            self.spilled_bytes += size
         self._set_blocked(None, tell=False)
         self._events.on_written(len(batch.chunks), start, self.queue.end)
 
@@ -180,7 +196,7 @@ class Disk:
 
     def stop_writing(self) -> None:
         """What is unwritten stays in memory only."""
-        self.unwritten.clear()
+        self.set_unwritten(())
         self._end_retry()
         self._set_blocked(None)
 

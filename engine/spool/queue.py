@@ -171,6 +171,7 @@ class SpoolQueue(Held):
             self._snapshot_unread_bytes -= size
             if not self._has_unread_snapshot:
                 self._release_files()
+                self._note_change()  # the stream behind it is worth writing now
         if self._is_attentive:
             self._note_taken(chunk)
         if is_stream and window.read_bytes > self._read_cap:

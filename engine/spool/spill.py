@@ -110,7 +110,7 @@ class Spill:
         self.is_on = True
         self._window_end = window_end
         self.ahead_bytes = ahead_bytes
-        self.disk.unwritten = deque(self._window.stream_behind(behind))
+        self.disk.set_unwritten(self._window.stream_behind(behind))
         self.disk.skip_to(self.disk.queue.end)
 
     def start_recovered(self, segments: Sequence[Segment]) -> None:
@@ -139,7 +139,7 @@ class Spill:
 
     def add(self, chunk: Chunk) -> None:
         """Take a chunk that has come in."""
-        self.disk.unwritten.append(chunk)
+        self.disk.add_unwritten(chunk)
         size = len(chunk.data)
         self._clock_seconds = chunk.received_seconds - chunk.received_ms / 1000
         if not self._late and self.ahead_bytes + size <= self._low and self.disk.is_read:

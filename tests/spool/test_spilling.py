@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from engine.position import Position
-from engine.spool.chunk import Section
+from engine.spool.chunk import Chunk, Section
+from engine.spool.files import SegmentFiles, Written
+from engine.spool.segment import SegmentHeader
 from engine.spool.spool import Spool
 from tests.spool.streams import (
     OTHER_REPLID,
@@ -145,6 +147,35 @@ async def test_a_snapshot_spills_and_its_files_go_when_it_is_read(tmp_path: Path
     spool.release(5500)
     await settle(spool)
     assert files_of(tmp_path) == []
+    await spool.close()
+
+
+async def test_a_snapshot_goes_to_disk_in_blocks_and_the_stream_behind_it_at_once_when_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writes: list[list[Section]] = []
+    write = SegmentFiles.write
+
+    def counted(files: SegmentFiles, header: SegmentHeader | None, chunks: list[Chunk]) -> Written:
+        writes.append([it.section for it in chunks])
+        return write(files, header, chunks)
+
+    monkeypatch.setattr(SegmentFiles, "write", counted)
+    spool = Spool(small(tmp_path, memory_bytes=16_000), line="0", run_name="run")
+    spool.begin_snapshot(Position(REPLID, 500))
+    for at in range(0, 60_000, 100):
+        put(spool, Section.SNAPSHOT, content(at, 100))
+        await settle(spool)
+    assert spool.spilled_bytes >= 40_000
+    assert len(writes) <= 60  # blocks of 2000 with headers; 600 chunks came
+    await fill(spool, 20_100)
+    rdb = b""
+    while len(rdb) < 60_000:
+        rdb += (await next_chunk(spool)).data
+    await settle(spool)
+    assert rdb == content(0, 60_000)
+    assert sum(len(it) for it in writes if it[0] is Section.STREAM) == 201  # none waits for more
+    assert await read_stream(spool, 20_100) == content(500, 20_100)
     await spool.close()
 
 
