@@ -22,6 +22,7 @@ COMPILED_MODULES = (
     "field_times",
     "foreign_stream",
     "key_filter",
+    "key_log",
     "key_recorder",
     "key_set",
     "late_keys",

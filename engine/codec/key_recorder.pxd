@@ -1,4 +1,4 @@
-from engine.codec.key_set cimport KeySet, hash_bytes
+from engine.codec.key_set cimport NameSink, hash_bytes
 
 cdef enum:
     BATCH = 512
@@ -9,8 +9,8 @@ cdef class KeyRecorder:
     cdef public long long noted
     cdef public bint ignores_flushes
     cdef readonly int db
-    cdef KeySet brought
-    cdef KeySet current
+    cdef NameSink brought
+    cdef NameSink current
     cdef bint has_sets
     cdef int pending_count
     cdef unsigned long long[512] pending

@@ -1,11 +1,11 @@
 from typing import Protocol
 
-from engine.codec.key_set import KeySet
+from engine.codec.key_set import NameSink
 
 class KeySets(Protocol):
     """Who keeps the sets of a recorder."""
 
-    def sets_of(self, db: int) -> tuple[KeySet, KeySet | None]:
+    def sets_of(self, db: int) -> tuple[NameSink, NameSink | None]:
         """Where names of `db` go: what was brought, and what the snapshot being taken has."""
 
     def note_swap(self, first_db: int, second_db: int, offset: int) -> None:

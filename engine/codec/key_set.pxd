@@ -1,3 +1,5 @@
+cimport cython
+
 cdef extern from *:
     """
     #if defined(__GNUC__) || defined(__clang__)
@@ -29,7 +31,13 @@ cdef unsigned long long hash_bytes(
 ) noexcept
 cpdef unsigned long long hash_name(bytes name, unsigned long long seed)
 
-cdef class KeySet:
+@cython.locals(view=cython.ulonglong[::1])
+cpdef bytes in_table_order(bytes words)
+
+cdef class NameSink:
+    cdef int add_batch(self, const unsigned long long* values, Py_ssize_t count) except -1
+
+cdef class KeySet(NameSink):
     cdef object storage
     cdef unsigned long long[::1] view
     cdef unsigned long long* words
@@ -40,6 +48,7 @@ cdef class KeySet:
     cpdef close(self)
     cpdef int add(self, unsigned long long value) except -1
     cdef int add_batch(self, const unsigned long long* values, Py_ssize_t count) except -1
+    cpdef add_words(self, bytes words)
     cdef void prefetch(self, unsigned long long value) noexcept
     cdef Py_ssize_t find(self, unsigned long long value) noexcept
     cpdef bint contains(self, unsigned long long value) noexcept

@@ -12,6 +12,8 @@ A process that dies in between leaves a whole set: a region is filled before its
 count may then be short by one.
 """
 
+from sys import byteorder
+
 try:
     import cython
 except ModuleNotFoundError:
@@ -119,9 +121,59 @@ def hash_name(name, seed):
     return hash_bytes(pointer, 0, len(name), seed)
 
 
+def in_table_order(words):
+    """Hashes (bytes, eight for each) in the order of their tables, so that one after the other is filled."""
+    i: cython.Py_ssize_t
+    at: cython.Py_ssize_t
+    count: cython.Py_ssize_t = len(words) >> 3
+    if not cython.compiled:
+        return in_table_order_plainly(words)
+    pointer: cython.p_uchar = words
+    source: cython.pointer(cython.ulonglong) = cython.cast(
+        cython.pointer(cython.ulonglong), pointer
+    )
+    if count == 0:
+        return b""
+    sorted_words = bytearray(count << 3)
+    view = memoryview(sorted_words).cast("Q")
+    target: cython.pointer(cython.ulonglong) = cython.address(view[0])
+    starts = cython.declare(cython.Py_ssize_t[257])
+    for i in range(257):
+        starts[i] = 0
+    for i in range(count):
+        starts[(source[i] >> 56) + 1] += 1
+    for i in range(1, 257):
+        starts[i] += starts[i - 1]
+    for i in range(count):
+        at = starts[source[i] >> 56]
+        starts[source[i] >> 56] = at + 1
+        target[at] = source[i]
+    return bytes(sorted_words)
+
+
+def in_table_order_plainly(words):
+    """The same."""
+    ordered = sorted(memoryview(words).cast("Q"), key=table_of)
+    return b"".join(value.to_bytes(8, byteorder) for value in ordered)
+
+
+def table_of(value):
+    """Which table a hash belongs to, in the interpreted form."""
+    return value >> 56
+
+
+@cython.cclass
+class NameSink:
+    """What a recorder brings hashes of names to: a set (KeySet), or a list of them (key_log.py)."""
+
+    def add_batch(self, values, count):
+        """Take the first `count` of `values`; all of them, or it raises."""
+        raise NotImplementedError
+
+
 @cython.final
 @cython.cclass
-class KeySet:
+class KeySet(NameSink):
     """A set over `storage`, which gives the memory.
 
     storage.view(): the whole as a writable memoryview, at least EMPTY_SET_BYTES; zeros make an empty set.
@@ -235,6 +287,14 @@ class KeySet:
                     self.prefetch(values[i + AHEAD])
             self.add(values[i])
         return 0
+
+    def add_words(self, words):
+        """Add hashes given as bytes, eight for each; see `in_table_order`."""
+        if cython.compiled:
+            pointer: cython.p_uchar = words
+            self.add_batch(cython.cast(cython.pointer(cython.ulonglong), pointer), len(words) >> 3)
+        else:
+            self.add_batch(memoryview(words).cast("Q"), len(words) >> 3)
 
     def prefetch(self, value):
         """Have the memory brought that `add` of this hash will look at first."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 # Everything that a task keeps in its folder. `redis-ferry tasks forget` removes nothing else.
 _OURS = re.compile(
-    r"control\.sock|c\d+|line-.*|ledger.*|owed-expiries.*|source-shards\.json|[a-z]+-\d+-\d+\.(?:set|new)|leftover-candidates\.txt"
+    r"control\.sock|c\d+|line-.*|ledger.*|owed-expiries.*|source-shards\.json|[a-z]+-\d+-\d+\.(?:set|log|new)|leftover-candidates\.txt"
     r"|refused-keys\.jsonl|cross-slot(?:\.1)?\.jsonl|owners-.*|scan"
 )
 

@@ -2,7 +2,8 @@
 
 A full resync in the middle of a task must remove what the source has deleted meanwhile, and nothing that
 others wrote. So every name is recorded before the block that makes its key is sent: `brought` may name a key
-that never arrived, and never lacks one that did. Kept as 64-bit hashes, some 11 to 21 bytes of disk each.
+that never arrived, and never lacks one that did. Kept as 64-bit hashes, some 11 to 21 bytes of disk each; those of a snapshot
+8 bytes until they are asked for.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from pathlib import Path
 import structlog
 
 from engine.codec.key_recorder import KeyRecorder
-from engine.codec.key_set import KeySet, hash_name
+from engine.codec.key_set import KeySet, NameSink, hash_name
 from engine.errors import LedgerError
+from engine.ledger.name_files import PATTERNS, NameFiles
 from engine.ledger.register import Kind, Register
 from engine.ledger.register_file import REGISTER_NAME, boot_id, new_id, owner_in, read_register
-from engine.ledger.set_file import SetFile
 
 log = structlog.get_logger("engine.ledger")
 
@@ -37,7 +38,8 @@ class Ledger:
         self.directory = directory
         self._register = register
         self._owner = secrets.token_hex(8)
-        self._open_files: dict[str, SetFile] = {}
+        self._files = None if directory is None else NameFiles(directory, self._write_register)
+        self._lists_names = False  # a snapshot is being taken: its names need not be found yet
         self._is_closed = False
         self.recorder = None if directory is None else KeyRecorder(self, register.seed)
 
@@ -56,7 +58,7 @@ class Ledger:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             ledger = cls(directory, read_register(directory))
             ledger._write_register(is_durable=True, is_takeover=True)
-            ledger._remove_strangers()
+            ledger._opened.remove_strangers(ledger._register.all_files)
         except OSError as error:
             raise LedgerError(
                 f"the list of the task's keys cannot be kept in {directory}: {error.strerror}",
@@ -98,21 +100,45 @@ class Ledger:
         """The names brought to `db`, newest file first."""
         return self._sets(Kind.BROUGHT, db)
 
+    def brought_set(self, db: int) -> KeySet:
+        """Where names brought to `db` go, outside of a snapshot."""
+        return self._opened.newest_set(self._register, Kind.BROUGHT, db)
+
     def count(self, kind: Kind) -> int:
         """How many names of a kind there are, over all databases; a name in two files counts twice."""
         self._drain()
-        return sum(
-            self._set(name).count
-            for db in self._register.dbs(kind)
-            for name in self._register.names(kind, db)
-        )
+        return sum(it.count for db in self._register.dbs(kind) for it in self._sets(kind, db))
 
     # ---- recording
 
-    def sets_of(self, db: int) -> tuple[KeySet, KeySet | None]:
+    def sets_of(self, db: int) -> tuple[NameSink, NameSink | None]:
         """Where names of `db` go; for the recorder."""
-        current = self._newest(Kind.CURRENT, db) if self._records_current else None
-        return self._newest(Kind.BROUGHT, db), current
+        files = self._opened
+        newest = files.newest_log if self._lists_names else files.newest_set
+        current = newest(self._register, Kind.CURRENT, db) if self._records_current else None
+        return newest(self._register, Kind.BROUGHT, db), current
+
+    def sort_some(self) -> bool:
+        """Make some of the names that a snapshot has listed ready to be asked for; False: all are.
+
+        Asking does it too, all at once. One call takes some ten milliseconds.
+
+        Raises:
+            LedgerError: there is no room for it.
+        """
+        self._drain()
+        for kind in Kind:
+            for db, name in self._register.logs(kind):
+                self._move_some(kind, db, name)
+                return True
+        return False
+
+    def _move_some(self, kind: Kind, db: int, name: str) -> bool:
+        if self._opened.move_some(self._register, kind, db, name):
+            return True
+        assert self.recorder is not None
+        self.recorder.start_again()
+        return False
 
     def note_swap(self, first_db: int, second_db: int, offset: int) -> None:
         """SWAPDB was read from the stream; for the recorder."""
@@ -133,7 +159,7 @@ class Ledger:
             self._register.note_applied(offset)
             if len(self._register.events) != before:
                 self._write_register()
-                self._remove_strangers()
+                self._opened.remove_strangers(self._register.all_files)
 
     def resume_at(self, offset: int | None) -> None:
         """A line starts, and its target is at `offset` of the history that this ledger saw last.
@@ -143,6 +169,7 @@ class Ledger:
         if self.directory is None:
             return
         self._drain()
+        self._lists_names = False
         self._register.take_back(offset)
         self._register.drop(Kind.CURRENT)
         self._settle()
@@ -157,8 +184,10 @@ class Ledger:
             return
         self._drain()
         self._register.drop(Kind.CURRENT)
-        if not (is_first and self.is_trusted and self.count(Kind.BROUGHT) == 0):
-            self._newest(Kind.CURRENT, 0)  # its file says that there are such names
+        self._lists_names = True
+        if not (is_first and self.is_trusted and not self._has_names(Kind.BROUGHT)):
+            # Its file says that there are such names.
+            self._opened.newest_log(self._register, Kind.CURRENT, 0)
         self._settle()
 
     def end_snapshot(self, offset: int) -> None:
@@ -169,6 +198,7 @@ class Ledger:
         if self.directory is None:
             return
         self._drain()
+        self._lists_names = False
         if self._records_current:
             self._register.replace_brought(offset)
             self._register.is_complete = True
@@ -177,7 +207,7 @@ class Ledger:
     def keep(self, db: int, keys: Iterable[bytes]) -> None:
         """The target had these before, and they stay as they are."""
         if self.directory is not None:
-            kept = self._newest(Kind.KEPT, db)
+            kept = self._opened.newest_set(self._register, Kind.KEPT, db)
             for key in keys:
                 kept.add(hash_name(key, self._register.seed))
 
@@ -234,6 +264,7 @@ class Ledger:
         if self.directory is None:
             return
         serial = self._register.serial
+        self._lists_names = False
         self._register = Register(new_id(), serial=serial, is_complete=is_complete)
         self.recorder = KeyRecorder(self, self._register.seed)
         self._settle()
@@ -243,10 +274,8 @@ class Ledger:
         if self.directory is None or self._is_closed:
             return
         self._is_closed = True
-        for file in self._open_files.values():
-            file.close()
-        self._open_files.clear()
-        for pattern in ("*-*-*.set", REGISTER_NAME, "leftover-candidates.txt"):
+        self._opened.close()
+        for pattern in (*PATTERNS, REGISTER_NAME, "leftover-candidates.txt"):
             for path in self.directory.glob(pattern):
                 with suppress(OSError):
                     path.unlink(missing_ok=True)
@@ -255,8 +284,8 @@ class Ledger:
 
     def sync(self) -> None:
         """Have everything on the disk itself."""
-        for file in self._open_files.values():
-            file.sync()
+        if self._files is not None:
+            self._files.sync()
 
     def close(self) -> None:
         """Have everything on the disk and close the files."""
@@ -269,9 +298,7 @@ class Ledger:
                 self.sync()
                 self._write_register(is_closed=True, is_durable=True)
             finally:
-                for file in self._open_files.values():
-                    file.close()
-                self._open_files.clear()
+                self._opened.close()
 
     @property
     def _records_current(self) -> bool:
@@ -284,42 +311,24 @@ class Ledger:
     def _settle(self) -> None:
         """After other files became the valid ones."""
         self._write_register()
-        self._remove_strangers()
+        self._opened.remove_strangers(self._register.all_files)
         assert self.recorder is not None
         self.recorder.start_again()
 
-    def _newest(self, kind: Kind, db: int) -> KeySet:
-        names = self._register.names(kind, db)
-        if names:
-            return self._set(names[0])
-        assert self.directory is not None
-        name = self._register.make_file(kind, db)
-        with suppress(OSError):  # the next line meets it too
-            (self.directory / name).unlink(missing_ok=True)
-        keys = self._set(name)
-        self._write_register()  # the file is whole now, and no name is in it yet
-        return keys
+    @property
+    def _opened(self) -> NameFiles:
+        assert self._files is not None, "there is no directory"
+        return self._files
+
+    def _has_names(self, kind: Kind) -> bool:
+        return self._opened.has_names(self._register, kind)
 
     def _sets(self, kind: Kind, db: int) -> list[KeySet]:
-        return [self._set(name) for name in self._register.names(kind, db)]
-
-    def _set(self, name: str) -> KeySet:
-        file = self._open_files.get(name)
-        if file is None:
-            assert self.directory is not None
-            file = self._open_files[name] = SetFile(self.directory / name)
-        return file.keys
-
-    def _remove_strangers(self) -> None:
-        """Delete the files that the register does not name any more."""
-        assert self.directory is not None
-        named = self._register.all_files
-        for name in [name for name in self._open_files if name not in named]:
-            self._open_files.pop(name).close()
-        for path in self.directory.glob("*-*-*.set"):
-            if path.name not in named:
-                with suppress(OSError):  # it is looked for again
-                    path.unlink(missing_ok=True)
+        for name in [it for in_db, it in self._register.logs(kind) if in_db == db]:
+            self._drain()
+            while self._move_some(kind, db, name):
+                pass
+        return [] if self._files is None else self._files.sets(self._register, kind, db)
 
     def _write_register(
         self, *, is_closed: bool = False, is_durable: bool = False, is_takeover: bool = False

@@ -40,7 +40,7 @@ class Owners:
 
     def sets_for(self, db: int) -> tuple[KeySet, list[KeySet], list[tuple[int, KeySet]]]:
         """Where names of `db` go, what else has some, and the sets of the databases that go where it goes."""
-        newest, _ = self._ledger.sets_of(db)
+        newest = self._ledger.brought_set(db)
         target = self._selection.target_db(db)
         others = [
             (other, names)

@@ -13,6 +13,8 @@ from enum import StrEnum
 from typing import Any
 
 FORMAT = 1
+SET_SUFFIX = ".set"
+LOG_SUFFIX = ".log"  # names that are not in a set yet
 KEPT_EVENTS = 1000
 FALL_BACK_BYTES = 1024 * 1024 * 1024
 
@@ -94,10 +96,27 @@ class Register:
         """The databases that have names of `kind`."""
         return sorted(db for db, names in self.files[kind].items() if names)
 
-    def make_file(self, kind: Kind, db: int) -> str:
+    def newest(self, kind: Kind, db: int, suffix: str) -> str | None:
+        """The newest file with names of `kind` in `db` that ends so."""
+        return next((it for it in self.names(kind, db) if it.endswith(suffix)), None)
+
+    def logs(self, kind: Kind) -> list[tuple[int, str]]:
+        """The lists of names of `kind`, each with its database."""
+        return [
+            (db, name)
+            for db, names in self.files[kind].items()
+            for name in names
+            if name.endswith(LOG_SUFFIX)
+        ]
+
+    def forget(self, kind: Kind, db: int, name: str) -> None:
+        """The names of this file are in another one of the same kind and database now."""
+        self.files[kind][db].remove(name)
+
+    def make_file(self, kind: Kind, db: int, suffix: str = SET_SUFFIX) -> str:
         """A new file for names of `kind` in `db`, before those there are."""
         self.serial += 1
-        name = f"{kind}-{db}-{self.serial}.set"
+        name = f"{kind}-{db}-{self.serial}{suffix}"
         self.files[kind].setdefault(db, []).insert(0, name)
         return name
 

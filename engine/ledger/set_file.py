@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+import sys
 from pathlib import Path
 
 from engine.codec.key_set import EMPTY_SET_BYTES, KeySet
@@ -31,7 +32,7 @@ class SetFile:
         try:
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise _unusable(path, error) from error
+            raise unusable(path, error) from error
         try:
             size = os.fstat(self._fd).st_size
             if size < EMPTY_SET_BYTES:
@@ -43,7 +44,7 @@ class SetFile:
             self.keys = KeySet(self)
         except OSError as error:
             os.close(self._fd)
-            raise _unusable(path, error) from error
+            raise unusable(path, error) from error
         except ValueError as error:
             self._map.close()
             os.close(self._fd)
@@ -72,6 +73,12 @@ class SetFile:
             ahead = end
         self._allocated_bytes = ahead
 
+    def let_go(self) -> None:
+        """Have no page counted as the process's: they stay the kernel's, and come back when they are touched."""
+        if sys.platform == "linux":  # elsewhere it may drop what was written
+            with contextlib.suppress(OSError, ValueError):
+                self._map.madvise(mmap.MADV_DONTNEED)
+
     def view(self) -> memoryview:
         """The whole file."""
         return memoryview(self._map)
@@ -90,7 +97,7 @@ class SetFile:
             if start + size > self._allocated_bytes:
                 self._allocate_ahead(start, start + size)
         except OSError as error:
-            raise _unusable(self.path, error) from error
+            raise unusable(self.path, error) from error
         if start % mmap.PAGESIZE == 0:  # all of it is about to be written to, in no order
             with contextlib.suppress(OSError, ValueError):
                 self._map.madvise(MADV_POPULATE_WRITE, start, size)
@@ -120,7 +127,8 @@ class SetFile:
         self.path.unlink(missing_ok=True)
 
 
-def _unusable(path: Path, error: OSError) -> LedgerError:
+def unusable(path: Path, error: OSError) -> LedgerError:
+    """What a file of the ledger that cannot be used is for the task."""
     return LedgerError(
         f"the list of the task's keys cannot be kept in {path}: {error.strerror}",
         hint="make room or give the process access there; the same command then goes on",

@@ -18,6 +18,7 @@ from engine.replay.leftovers import (
     keep_existing,
     remove_brought,
     remove_leftovers,
+    sort_names,
     write_report,
 )
 from engine.replay.selected_keys import SelectedKeys
@@ -73,10 +74,15 @@ class Brought:
         """Whether the task has brought nothing, as far as is known."""
         return not self._ledger.dbs
 
-    def require_owners(self) -> None:
-        """As Owners.require_known."""
+    async def before_stream(self) -> None:
+        """The stream is about to be followed: see that it can be, and that the names brought can be asked for.
+
+        Raises:
+            TargetRefused: as Owners.require_known. LedgerError.
+        """
         if self._owners is not None:
             self._owners.require_known()
+        await sort_names(self._ledger)
 
     @property
     def recorder(self) -> KeyRecorder | None:
@@ -145,6 +151,9 @@ class Brought:
             TargetUnreachable, TargetAuthError, LedgerError.
         """
         ledger = self._ledger
+        await sort_names(
+            ledger
+        )  # of an attempt before: names that come again and again take room once
         if self._settings.on_conflict is not ConflictPolicy.REPLACE:
             await self._keep_or_remove(session)
         ledger.begin_snapshot(is_first=True)
@@ -182,6 +191,7 @@ class Brought:
 
     async def _clean(self, session: TargetSession) -> None:
         ledger = self._ledger
+        await sort_names(ledger)
         if ledger.directory is None:
             log.warning(
                 "leftovers.not_removed",

@@ -6,6 +6,7 @@ wrote are never touched: what the ledger does not name stays.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,6 +44,16 @@ class ScanCounts:
     def keys_chosen(self) -> int:
         """Over all databases."""
         return sum(self.by_db.values())
+
+
+async def sort_names(ledger: Ledger) -> None:
+    """Make the names that a snapshot has listed ready to be asked for, and let others run meanwhile.
+
+    Raises:
+        LedgerError: there is no room for it.
+    """
+    while ledger.sort_some():  # noqa: ASYNC110 - it works, it does not wait
+        await asyncio.sleep(0)
 
 
 async def remove_leftovers(client: Redis, ledger: Ledger, delete: Delete) -> ScanCounts:

@@ -314,7 +314,7 @@ class Phases:
         if wants_goal and not self._waits_for_reader:
             self._goal_offset = max(await self._intake.ask_offset(), self._spool.end_offset)
             log.info("stream.goal", offset=self._goal_offset)
-        self._brought.require_owners()
+        await self._brought.before_stream()
         fields = session.stream_fields(
             self._position, self._db, margin_since_ms=self._margin_since_ms
         )
