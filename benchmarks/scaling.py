@@ -157,12 +157,15 @@ def _checks(summary: dict[str, list[Figures]]) -> list[Check]:
     before, last = ((it["cpu_seconds"] - start) / it["keys"] for it in summary["keys"][-2:])
     one, most = (summary["shards"][it]["cpu_seconds"] for it in (0, -1))
     one_line, most_lines = (summary["lines"][it]["cpu_seconds"] for it in (0, -1))
-    keys = summary["keys"][-1]
+    fewer_keys, keys = summary["keys"][-2:]
+    more_rss = keys["peak_rss_bytes"] - fewer_keys["peak_rss_bytes"]
     checks = [
         Check("CPU a key, of the largest number against the one before", last / before, 1.5),
         Check("CPU into the most shards, against one", most / one, 1.5),
         Check("CPU of the most lines, against one", most_lines / one_line, 1.5),
         Check("own memory at the largest number of keys, MiB", keys["peak_own_bytes"] / MIB, 128),
+        Check("peak RSS at the largest number of keys, above that at the one before, MiB",
+              more_rss / MIB, 50),
         Check("peak RSS over all value sizes, MiB",
               max(it["peak_rss_bytes"] / MIB for it in summary["value_bytes"]), 256),
     ]  # fmt: skip

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import itertools
 import random
+import sys
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.codec import key_log, key_recorder
 from engine.codec.key_set import EMPTY_SET_BYTES, KeySet, hash_name
+from tests.codec.interpreted_form import interpreted
 from tests.codec.key_set_memory import FORMS, Memory
 
 ANY_FORM = pytest.mark.parametrize("form", FORMS.values(), ids=list(FORMS))
 WORD = 8
+LOG_FORMS = {
+    "as it runs": (key_log, key_recorder),
+    "interpreted": (interpreted("key_log"), interpreted("key_recorder")),
+}
 
 
 @ANY_FORM
@@ -103,6 +110,46 @@ def test_removing_and_adding_for_ever_takes_no_more_room(form) -> None:
 
     assert keys.count == 0
     assert regions - EMPTY_SET_BYTES <= 40 * 40 * WORD * 2  # 64 slots each time, not 128, 256 …
+
+
+@ANY_FORM
+@pytest.mark.parametrize("count", [0, 1, 5000])
+def test_hashes_in_the_order_of_their_tables_fill_a_set(form, count: int) -> None:
+    rng = random.Random(7)
+    values = [rng.getrandbits(64) | 2 for _ in range(count)]
+    words = b"".join(it.to_bytes(8, sys.byteorder) for it in values)
+
+    ordered = form.in_table_order(words)
+
+    assert ordered == b"".join(
+        it.to_bytes(8, sys.byteorder) for it in sorted(values, key=lambda it: it >> 56)
+    )
+    keys = form.KeySet(Memory())
+    keys.add_words(ordered)
+    assert keys.count == count
+    assert all(map(keys.contains, values))
+
+
+@pytest.mark.parametrize("form", LOG_FORMS.values(), ids=list(LOG_FORMS))
+def test_a_list_of_names_gets_the_hashes_in_their_order(form) -> None:
+    key_log, key_recorder = form
+    appended: list[bytes] = []
+    log = key_log.KeyLog(appended.append)
+
+    class Owner:
+        def sets_of(self, _db: int):
+            return log, None
+
+    recorder = key_recorder.KeyRecorder(Owner(), 9)
+    names = [b"name:%d" % it for it in range(1300)]
+    for name in names:
+        recorder.note_bytes(name)
+    recorder.drain()
+
+    assert b"".join(appended) == b"".join(
+        hash_name(it, 9).to_bytes(8, sys.byteorder) for it in names
+    )
+    assert len(appended) == 3
 
 
 @ANY_FORM

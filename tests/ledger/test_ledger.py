@@ -15,13 +15,7 @@ from engine.errors import LedgerError
 from engine.ledger.ledger import Ledger
 from engine.ledger.register import FALL_BACK_BYTES, Kind
 from engine.ledger.register_file import REGISTER_NAME
-
-
-def note(ledger: Ledger, *keys: bytes, db: int = 0) -> None:
-    assert ledger.recorder is not None
-    ledger.recorder.select(db)
-    for key in keys:
-        ledger.recorder.note_bytes(key)
+from tests.ledger.noting import note
 
 
 def set_files(directory: Path) -> set[str]:
