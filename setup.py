@@ -37,6 +37,7 @@ COMPILED_MODULES = (
     "replies",
     "selected_snapshot",
     "slot_router",
+    "slot_states",
     "slots",
     "snapshot",
     "stream",

@@ -7,7 +7,6 @@ the last one. CPU is redis-ferry's own from the first write to the last, without
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -74,14 +73,14 @@ def _measured(options: Options, root: Path, shards: int, delivery: str) -> Figur
         command = ferry_command(source.url, url, "--delivery", delivery)
         with MeasuredProcess(command, root=root) as process:
             wait_for_state(process, "stream", START_TIMEOUT_SECONDS)
-            before = _cpu_seconds(process)
+            before = process.cpu_so_far()
             arguments = (str(source.port), "--count", str(count), "--marker", marker)
             with written_by(*arguments) as writer:
                 arrived = wait_until(
                     lambda: target.get(MARKER) == marker.encode(), "the last write"
                 )
                 wrote = writer()
-            used = _cpu_seconds(process) - before
+            used = process.cpu_so_far() - before
             usage = process.stop()
         _compare(source, target)
     seconds = arrived - wrote["started"]
@@ -109,13 +108,6 @@ def _target(options: Options, shards: int) -> Iterator[tuple[str, Any]]:
             yield cluster.url, client
         finally:
             client.close()
-
-
-def _cpu_seconds(process: MeasuredProcess) -> float:
-    """CPU time so far of the command that child.py has started."""
-    (pid,) = process.children()
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _compare(source: RunningServer, target: Any) -> None:

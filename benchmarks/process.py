@@ -105,6 +105,12 @@ class MeasuredProcess:
         pid = self._process.pid
         return [int(it) for it in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
+    def cpu_so_far(self) -> float:
+        """Seconds of CPU that the command has used."""
+        (pid,) = self.children()
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def output(self) -> str:
         """Everything on its stdout so far."""
         return self._output.read_text(encoding="utf-8", errors="replace")

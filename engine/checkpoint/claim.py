@@ -71,13 +71,15 @@ class LineClaim:
         """The target is somewhere else now: its primary failed over."""
         self._endpoint = endpoint
 
-    async def close_older_on(self, endpoint: Endpoint, epoch: int) -> None:
+    async def close_older_on(
+        self, endpoint: Endpoint, epoch: int, *, timeout_seconds: float | None = None
+    ) -> None:
         """Close the line's older connections to another node of the same target. Raises as `take`."""
-        here, self._endpoint = self._endpoint, endpoint
-        try:
-            await self._ask(lambda client: self._close_older_connections(client, epoch))
-        finally:
-            self._endpoint = here
+        await self._ask(
+            lambda client: self._close_older_connections(client, epoch),
+            endpoint,
+            timeout_seconds=timeout_seconds,
+        )
 
     async def take(self, known_epoch: int) -> Claim:
         """Raise the epoch, close the older connections of the line, then read the checkpoint.
@@ -106,26 +108,33 @@ class LineClaim:
         """Remove the checkpoint that `take` made where there was none: nothing was written after all."""
         await self._ask(lambda client: client.delete(self._key))
 
-    async def _ask(self, question: Callable[[Redis], Awaitable[AnswerT]]) -> AnswerT:
+    async def _ask(
+        self,
+        question: Callable[[Redis], Awaitable[AnswerT]],
+        elsewhere: Endpoint | None = None,
+        *,
+        timeout_seconds: float | None = None,
+    ) -> AnswerT:
+        endpoint = elsewhere or self._endpoint
         client = control_client(
-            self._endpoint, timeout_seconds=self._settings.connect_timeout_seconds
+            endpoint, timeout_seconds=timeout_seconds or self._settings.connect_timeout_seconds
         )
         try:
             answer = await question(client)
             raise_if_cancelled()
         except NoPermissionError as error:
             raise TargetAuthError(
-                f"the target {self._endpoint.address} does not permit the checkpoint to be kept: {error}",
+                f"the target {endpoint.address} does not permit the checkpoint to be kept: {error}",
                 hint="grant it: ACL SETUSER <user> +hgetall +hget +hset +hdel +@transaction ~redis-ferry:*",
             ) from None
         except RedisError as error:
-            raise self._error(error) from error
+            raise self._error(error, endpoint) from error
         else:
             return answer
         finally:
             await client.aclose()
 
-    def _error(self, error: RedisError) -> Exception:
+    def _error(self, error: RedisError, endpoint: Endpoint) -> Exception:
         text = reply_text(error)
         if "WRONGTYPE" in text:
             return TargetRefused(
@@ -137,8 +146,8 @@ class LineClaim:
                 f"the slot of the checkpoint moves in this moment on the target: {text}",
                 code="TRYAGAIN",
             )
-        return not_ready(self._endpoint, text) or TargetUnreachable(
-            f"the checkpoint cannot be read from the target {self._endpoint.address}: {text}"
+        return not_ready(endpoint, text) or TargetUnreachable(
+            f"the checkpoint cannot be read from the target {endpoint.address}: {text}"
         )
 
     async def _read(self, client: Redis) -> Checkpoint | None:

@@ -4,28 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from array import array
-from collections.abc import Mapping
-from typing import Any, cast
-
-from redis.exceptions import AskError, MovedError
 
 from engine.checkpoint.checkpoint import Checkpoint, checkpoint_key
 from engine.checkpoint.claim import Claim, LineClaim
 from engine.checkpoint.slot_checkpoints import SlotCheckpoints, joined, slot_suffix
+from engine.checkpoint.slot_reading import read_slots
 from engine.cluster.discovery import ask_cluster_map, endpoint_of
 from engine.cluster.topology import SLOTS, ClusterMap, Node
-from engine.codec.slot_router import KEY_PREFIX
-from engine.codec.slots import key_slot, slot_tags
-from engine.control_client import LOST, control_client, raise_if_cancelled
+from engine.codec.slots import key_slot
 from engine.endpoint import Endpoint
-from engine.errors import EngineError, TargetNotReady, TargetRefused, TargetUnreachable
+from engine.errors import EngineError, TargetNotReady, TargetRefused
 from engine.settings import TargetSettings
+
+REPLICA_TIMEOUT_SECONDS = 1.0
 
 
 class ClusterClaim:
     """The right to write one line on a cluster.
 
     map, endpoints: the newest map, and each shard's primary in its order. slots: what every slot said when it was read.
+    silent: addresses of nodes that did not answer lately.
     """
 
     def __init__(
@@ -44,6 +42,7 @@ class ClusterClaim:
         self._suffix = suffix
         self.map = ClusterMap(())
         self.endpoints: list[Endpoint] = []
+        self.silent: set[str] = set()
         self.slots = SlotCheckpoints(None, array("q", [0]) * SLOTS)
 
     def endpoint_at(self, host: str, port: int) -> Endpoint:
@@ -61,6 +60,7 @@ class ClusterClaim:
             role="target",
             timeout_seconds=self._settings.connect_timeout_seconds,
             known=self.map if self.map.shards else None,
+            silent=self.silent,
         )
         if found is None:
             raise TargetRefused(
@@ -88,24 +88,28 @@ class ClusterClaim:
         return None if found is None else await self._whole(found)
 
     async def take(self, known_epoch: int) -> Claim:
-        """As LineClaim.take, on all nodes; then every slot's checkpoint is read into `slots`."""
-        await self.refresh()
+        """As LineClaim.take, on all nodes of the map; then every slot's checkpoint is read into `slots`."""
         claim = await self._claim.take(known_epoch)
         nodes = [node for it in self.map.shards for node in (it.primary, *it.replicas)]
-        primaries = {it.address for it in self.endpoints}
-        for node in nodes:
-            endpoint = endpoint_of(node, self._url)
-            try:
-                await self._claim.close_older_on(endpoint, claim.epoch)
-            except EngineError:
-                # A replica that does not answer takes no writes either.
-                if endpoint.address in primaries:
-                    raise
+        await asyncio.gather(*(self._close_older_on(it, claim.epoch) for it in nodes if it.is_up))
         if claim.checkpoint is None:
             return claim
         whole = await self._whole(claim.checkpoint)
         # What a stay of ours has written is in the slots, not in the claim.
         return Claim(claim.epoch, whole, claim.was_there or self.slots.was_there)
+
+    async def _close_older_on(self, node: Node, epoch: int) -> None:
+        most = self._settings.connect_timeout_seconds
+        try:
+            await self._claim.close_older_on(
+                endpoint_of(node, self._url),
+                epoch,
+                timeout_seconds=most if node.is_primary else min(most, REPLICA_TIMEOUT_SECONDS),
+            )
+        except EngineError:
+            # A replica that does not answer takes no writes either.
+            if node.is_primary:
+                raise
 
     async def check(self, epoch: int) -> None:
         """As LineClaim.check."""
@@ -116,7 +120,11 @@ class ClusterClaim:
         await self._claim.withdraw()
 
     async def _whole(self, found: Checkpoint) -> Checkpoint:
-        self.slots = await self._read_slots()
+        self.slots = joined(
+            await read_slots(
+                self.map, self.endpoints, self._settings, self._suffix, self.endpoint_at
+            )
+        )
         return Checkpoint(
             position=self.slots.position,
             db=self.slots.db,
@@ -127,58 +135,6 @@ class ClusterClaim:
             selection=found.selection,
         )
 
-    async def _read_slots(self) -> SlotCheckpoints:
-        tags = slot_tags()
-        hashes: list[Mapping[bytes, bytes]] = [{}] * SLOTS
-
-        async def read(number: int) -> None:
-            client = control_client(
-                self.endpoints[number], timeout_seconds=self._settings.reply_timeout_seconds
-            )
-            slots = sorted(self.map.shards[number].slots)
-            keys = [KEY_PREFIX + tags[4 * it : 4 * it + 4] + b"}" + self._suffix for it in slots]
-            pipe = client.pipeline(transaction=False)
-            for key in keys:
-                pipe.hgetall(key)
-            try:
-                answers: list[Any] = await pipe.execute(raise_on_error=False)
-                raise_if_cancelled()
-                for at, answer in enumerate(answers):
-                    if isinstance(answer, AskError):  # the slot moves, its checkpoint has already
-                        answers[at] = await self._read_ahead(answer, keys[at])
-                    elif isinstance(answer, MovedError):
-                        raise _moves(slots[at], answer)
-                    elif isinstance(answer, Exception):
-                        raise answer
-            except LOST as error:
-                raise_if_cancelled()
-                raise TargetUnreachable(
-                    f"the checkpoints cannot be read from the target {self.endpoints[number].address}: {error}"
-                ) from error
-            finally:
-                await client.aclose()
-            for slot, answer in zip(slots, answers, strict=True):
-                hashes[slot] = cast(Mapping[bytes, bytes], answer)
-
-        await asyncio.gather(*(read(number) for number in range(len(self.endpoints))))
-        return joined(hashes)
-
-    async def _read_ahead(self, asked: AskError, key: bytes) -> Mapping[bytes, bytes]:
-        """A checkpoint that is where its slot is going. Raises redis-py's errors."""
-        host, port = str(asked.host), int(asked.port)
-        client = control_client(
-            self.endpoint_at(host, port), timeout_seconds=self._settings.reply_timeout_seconds
-        )
-        try:
-            pipe = client.pipeline(transaction=False)
-            pipe.execute_command("ASKING")
-            pipe.hgetall(key)
-            answers: list[Any] = await pipe.execute()
-            raise_if_cancelled()
-            return cast(Mapping[bytes, bytes], answers[1])
-        finally:
-            await client.aclose()
-
 
 async def read_whole(
     target: Endpoint, settings: TargetSettings, task_id: str, line: str
@@ -188,9 +144,3 @@ async def read_whole(
     claim = LineClaim(target, settings, key, connection_prefix="", selection=None)
     suffix = slot_suffix(task_id, line)
     return await ClusterClaim(target, settings, claim, key=key, suffix=suffix).peek()
-
-
-def _moves(slot: int, error: MovedError) -> TargetNotReady:
-    return TargetNotReady(
-        f"slot {slot} of the target moves in this moment: {error}", code="TRYAGAIN"
-    )

@@ -18,11 +18,14 @@ are in one slot, they move together when the slot does, and roll back together w
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from engine.cluster.topology import SLOTS
 from engine.codec.command_text import encode
+from engine.codec.slot_router import KEY_PREFIX
+from engine.codec.slot_states import IS_STREAM, SlotStates
+from engine.codec.slots import slot_tags
 from engine.position import Position
 
 
@@ -67,50 +70,47 @@ def slot_fields(*, phase: str, generation: str, replid: str, ledger: str) -> dic
     return {"p": phase, "g": generation, "r": replid, "l": ledger}
 
 
-def joined(hashes: Sequence[Mapping[bytes, bytes]]) -> SlotCheckpoints:
-    """Read those of all slots, in order; what cannot be read counts as not there."""
-    applied = array("q", [0]) * SLOTS
-    generations = {fields.get(b"g", b"") for fields in hashes}
-    generation = generations.pop() if len(generations) == 1 else b""
-    in_doubt = tuple(
-        name[len(MARK) :] for fields in hashes for name in fields if name.startswith(MARK)
+def questions(slots: Iterable[int], suffix: bytes) -> bytes:
+    """HGETALL of these slots' checkpoints, encoded; see SlotStateReader for the answers."""
+    tags = slot_tags()
+    begin = b"*2\r\n$7\r\nHGETALL\r\n$%d\r\n" % (len(KEY_PREFIX) + 5 + len(suffix)) + KEY_PREFIX
+    end = b"}" + suffix + b"\r\n"
+    names = [tags[4 * it : 4 * it + 4] for it in slots]
+    return begin + (end + begin).join(names) + end if names else b""
+
+
+def joined(found: SlotStates) -> SlotCheckpoints:
+    """What those of all slots say together; what cannot be read counts as not there."""
+    generations = set(found.generations)
+    generation = found.texts[generations.pop()] if len(generations) == 1 else b""
+    in_doubt = tuple(key for _, key in found.marks)
+    lowest = min(found.offsets)
+    slot = found.offsets.index(lowest)
+    replid = found.texts[found.replids[slot]]
+    is_whole = (
+        found.states.count(IS_STREAM) == SLOTS
+        and lowest >= 0
+        and min(found.margins) >= 0
+        and min(found.dbs) >= -1
+        and bool(generation)
+        and bool(replid)
     )
-    nothing = SlotCheckpoints(
-        None,
-        applied,
-        generation.decode("ascii", "replace"),
-        was_there=any(hashes),
-        in_doubt=in_doubt,
-    )
-    lowest, replid, margin, ledger, db = -1, b"", 0, b"", 0
-    for slot, fields in enumerate(hashes):
-        try:
-            if fields[b"p"] != b"stream":
-                return nothing
-            offset, since = int(fields[b"o"]), int(fields[b"m"])
-            its_replid, ledger = fields[b"r"], fields.get(b"l", b"")
-            its_db = int(fields.get(b"b", b"0"))
-        except (KeyError, ValueError):
-            return nothing
-        applied[slot] = offset
-        if since and (not margin or since < margin):
-            margin = since
-        if lowest < 0 or offset < lowest:
-            lowest, replid, db = offset, its_replid, its_db
-    if not generation or len(hashes) != SLOTS or not replid:
-        return nothing
+    if not is_whole:
+        return SlotCheckpoints(
+            None,
+            array("q", [0]) * SLOTS,
+            generation.decode("ascii", "replace"),
+            was_there=any(found.states),
+            in_doubt=in_doubt,
+        )
     return SlotCheckpoints(
         Position(replid.decode("ascii", "replace"), lowest),
-        applied,
+        found.offsets,
         generation.decode("ascii", "replace"),
-        margin,
-        ledger.decode("ascii", "replace"),
+        min(filter(None, found.margins), default=0),
+        found.texts[found.ledgers[SLOTS - 1]].decode("ascii", "replace"),
         was_there=True,
         in_doubt=in_doubt,
-        everywhere=_number(hashes[0].get(EVERYWHERE)),
-        db=db,
+        everywhere=max(found.everywhere[0], -1),
+        db=max(found.dbs[slot], 0),
     )
-
-
-def _number(text: bytes | None) -> int:
-    return int(text) if text is not None and text.isdigit() else -1

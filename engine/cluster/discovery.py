@@ -54,10 +54,12 @@ async def ask_cluster_map(
     role: Role,
     timeout_seconds: float,
     known: ClusterMap | None = None,
+    silent: set[str] | None = None,
 ) -> ClusterMap | None:
     """The map as the first node that answers has it; None if that one is no cluster node.
 
-    known: an earlier map, whose nodes are asked as well.
+    known: an earlier map, whose nodes are asked as well. silent: addresses of those that did not answer the last time, which
+    are asked last; brought up to date here.
 
     Raises:
         SourceUnreachable, TargetUnreachable: nobody answers. SourceAuthError, TargetAuthError.
@@ -72,17 +74,22 @@ async def ask_cluster_map(
     for it in addresses_of(endpoint):
         asked.setdefault(it.address, it)
     failure: EngineError | None = None
-    for it in asked.values():
+    silent = set() if silent is None else silent
+    for it in sorted(asked.values(), key=lambda it: it.address in silent):
         client = control_client(
             it, timeout_seconds=min(timeout_seconds, 2.0) if known else timeout_seconds
         )
         try:
-            return await ask_map(client, it)
+            found = await ask_map(client, it)
         except LOST as error:
             raise_if_cancelled()
+            silent.add(it.address)
             failure = _as_error(it, role, error)
             if isinstance(failure, SourceAuthError | TargetAuthError):
                 raise failure from None
+        else:
+            silent.discard(it.address)
+            return found
         finally:
             await _closed(client)
     assert failure is not None

@@ -12,6 +12,8 @@ cdef class BlockWriter(CommandReader):
     cdef public long long block_offset
     cdef public long long margin_since_ms
     cdef public Py_ssize_t block_bytes
+    cdef list cut_offsets
+    cdef long long next_cut
     cdef OutBuffer out
     cdef public int db
     cdef int block_db
@@ -19,6 +21,8 @@ cdef class BlockWriter(CommandReader):
     cdef int block_replies
     cdef int block_commands
     cpdef set_replid(self, str replid)
+    cpdef cut_at(self, offsets)
+    cdef int pass_cuts(self) except -1
     cpdef checkpoint_block(self)
     cdef copy_command(self)
     cdef put_command(self, list arguments)

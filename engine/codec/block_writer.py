@@ -17,6 +17,7 @@ if not cython.compiled:
 from engine.codec.block import Block
 
 GUARD_REPLIES = 2  # of WATCH and HSETNX
+NO_CUT = 1 << 62  # an offset that no stream comes to
 
 
 @cython.cclass
@@ -41,6 +42,8 @@ class BlockWriter(CommandReader):
         self.block_offset = plan.offset
         self.margin_since_ms = plan.margin_since_ms
         self.block_bytes = plan.block_bytes
+        self.cut_offsets = []
+        self.next_cut = NO_CUT
         self.out = OutBuffer(plan.block_bytes + 64 * 1024)
         self.takes_marks = plan.takes_marks
         self.source_db = plan.db
@@ -53,6 +56,18 @@ class BlockWriter(CommandReader):
     def set_replid(self, replid):
         """The history goes on under another id (PSYNC2); blocks closed from now on say so."""
         self.replid = replid.encode()
+
+    def cut_at(self, offsets):
+        """End a block at each of these offsets of the stream, however few commands it has."""
+        self.cut_offsets = sorted(offsets, reverse=True)
+        self.pass_cuts()
+
+    def pass_cuts(self):
+        """Go to the first one ahead."""
+        while self.cut_offsets and self.cut_offsets[-1] <= self.offset:
+            self.cut_offsets.pop()
+        self.next_cut = self.cut_offsets[-1] if self.cut_offsets else NO_CUT
+        return 0
 
     def checkpoint_block(self):
         """A block without commands: the open one must have been taken."""

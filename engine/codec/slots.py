@@ -7,6 +7,7 @@ except ModuleNotFoundError:
 
 SLOTS = 16384
 TAG_LETTERS = b"abcdefghijklmnopqrstuvwxyz0123456789"
+MADE_TAGS = []  # they take 25 ms to find
 
 if not cython.compiled:
     CRC_TABLE = [0] * 256
@@ -56,6 +57,8 @@ def key_slot(key):
 
 def slot_tags():
     """For each slot four letters whose slot it is: 65,536 bytes, those of slot n from 4 n on. Always the same."""
+    if MADE_TAGS:
+        return MADE_TAGS[0]
     tags = bytearray(4 * SLOTS)
     found: cython.int = 0
     number: cython.int = 0
@@ -73,4 +76,5 @@ def slot_tags():
         if tags[4 * slot] == 0:
             tags[4 * slot : 4 * slot + 4] = text
             found += 1
-    return bytes(tags)
+    MADE_TAGS.append(bytes(tags))
+    return MADE_TAGS[0]

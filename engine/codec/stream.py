@@ -123,6 +123,7 @@ class StreamTranscoder(LateKeys):
         """
         run: cython.Py_ssize_t = self.command
         found: cython.int
+        is_cut: cython.bint = False
         while (self.pause_at < 0 or self.offset < self.pause_at) and not self.flush_is_due:
             found = self.read_command()
             if self.marked_bytes != 0:
@@ -149,13 +150,20 @@ class StreamTranscoder(LateKeys):
                 self.block_replies += 1
             self.command = self.pos
             self.offset = self.base_offset + self.pos
-            if not self.in_transaction and self.out.pos + self.pos - run >= self.block_bytes:
+            if self.in_transaction:
+                continue
+            if self.offset >= self.next_cut:
+                self.pass_cuts()
+                is_cut = self.is_open
+            if is_cut or self.out.pos + self.pos - run >= self.block_bytes:
                 break
         if self.records_keys:
             self.key_recorder.drain()  # before the block can leave
         if run < self.command:
             self.out.put(self.ptr, run, self.command - run)
-        if self.is_open and not self.in_transaction and (flush or self.out.pos >= self.block_bytes):
+        if not self.is_open or self.in_transaction:
+            return None
+        if flush or is_cut or self.out.pos >= self.block_bytes:
             return self.close_block()
         return None
 

@@ -20,7 +20,7 @@ from engine.checkpoint.cluster_claim import ClusterClaim
 from engine.codec.block import Block
 from engine.codec.slot_router import SlotBatch, SlotRouter
 from engine.endpoint import Endpoint
-from engine.errors import EngineError
+from engine.errors import EngineError, TargetLinkLost
 from engine.replay.cluster_routing import ClusterRouting
 from engine.replay.delivery import DeliveryEvents
 from engine.replay.held_slots import HeldSlots
@@ -50,6 +50,8 @@ log = structlog.get_logger("engine.replay")
 PENDING_BYTES = 4 * 1024 * 1024
 SWEEP_SECONDS = 5.0
 SWEEP_BYTES = 4 * 1024 * 1024
+# No reply for so long: the cluster is asked whether the node is still a primary.
+SILENCE_SECONDS = 0.5
 
 
 class SweepBlock(Block):
@@ -126,6 +128,7 @@ class ClusterDelivery:
         self._changed = asyncio.Condition()
         self._waking: asyncio.Future[None] | None = None
         self._looking_after: asyncio.Task[None] | None = None
+        self._asking: asyncio.Task[None] | None = None
         self._error: EngineError | None = None
         self.skip_until = -1
         self.has_written = False
@@ -273,8 +276,19 @@ class ClusterDelivery:
             self.raise_error()
 
     def check_silence(self) -> None:
-        """See ShardLink."""
+        """See ShardLink. A primary that hangs does not say so: the others know when it has been replaced."""
         self._lanes.check_silence()
+        silent = self._lanes.silent(SILENCE_SECONDS)
+        if silent and (self._asking is None or self._asking.done()):
+            self._asking = asyncio.create_task(self._ask_others(silent), name="ask-for-the-map")
+
+    async def _ask_others(self, silent: list[str]) -> None:
+        try:
+            await self._held.refresh(silent)
+        except TargetLinkLost as error:
+            self._fail(error)
+        except EngineError as error:
+            log.info("cluster.map_not_known", why=str(error), silent=silent)
 
     def raise_error(self) -> None:
         """Raise the error that ended it, if one has."""
@@ -284,7 +298,7 @@ class ClusterDelivery:
     async def close(self) -> None:
         """Drop the connections."""
         await self._lanes.close()
-        await end_tasks(self._looking_after)
+        await end_tasks(*(it for it in (self._looking_after, self._asking) if it is not None))
 
     async def _wait(self) -> None:
         self.raise_error()

@@ -61,6 +61,8 @@ class ClusterSession(TargetSession):
         self._claim = claim
         self._is_transactional = settings.delivery is DeliveryMode.EXACTLY_ONCE
         self._block_bytes = settings.target_link.block_bytes
+        self._cuts_at_slots = settings.selection.is_everything
+        self._cut: StreamTranscoder | None = None
         self._generation = claim.slots.generation
         self._resumed = None if claimed.checkpoint is None else claimed.checkpoint.position
         self.is_cluster = True
@@ -124,8 +126,15 @@ class ClusterSession(TargetSession):
         return skip is not None and skip[key_slot(key)] >= offset
 
     def note_progress(self, transcoder: StreamTranscoder) -> None:
-        """Where slots may have what comes, blocks hold one command, so that each has its own offset."""
-        self.delivery.router.margin_since_ms = transcoder.margin_since_ms
+        """Where slots may have what comes, a block ends wherever one of them does, so that a slot has all of a block or nothing."""
+        router = self.delivery.router
+        router.margin_since_ms = transcoder.margin_since_ms
+        if self._cuts_at_slots:
+            if transcoder is not self._cut and router.skip is not None:
+                self._cut = transcoder
+                transcoder.cut_at({*router.skip, self._claim.slots.everywhere})
+            return
+        # A slot may end among commands that are left out, where no block can: then each command has a block of its own.
         is_behind = transcoder.offset < self.delivery.skip_until
         transcoder.block_bytes = 1 if is_behind else self._block_bytes
 
@@ -211,8 +220,8 @@ async def probe_cluster(claim: ClusterClaim, settings: TaskSettings) -> Capabili
 
 async def _probe_shard(endpoint: Endpoint, shard: Shard, settings: TaskSettings) -> Capabilities:
     """With keys of one of its slots that is not being moved."""
-    slots, tags = sorted(shard.slots), slot_tags()
-    tried = (slots[0], slots[-1], slots[len(slots) // 2])
+    tags, ranges = slot_tags(), shard.ranges
+    tried = (ranges[0][0], ranges[-1][-1], ranges[len(ranges) // 2][0])
     for slot in tried:
         try:
             return await probe_target(

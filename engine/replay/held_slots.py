@@ -176,7 +176,7 @@ class HeldSlots:
                 it.is_noted = True
                 self._on_late(b"".join(it.commands))
         if any(it.is_transaction or not it.text.startswith("ASK") for it in due):
-            await self._refresh()
+            await self.refresh()
         ways: dict[tuple[str, bool], tuple[Endpoint, list[_Held]]] = {}
         for it in due:
             endpoint, is_asking = self._way(it)
@@ -188,7 +188,13 @@ class HeldSlots:
             )
         )
 
-    async def _refresh(self) -> None:
+    async def refresh(self, silent: Sequence[str] = ()) -> None:
+        """Ask for the map and go by it; nodes that are `silent` are asked last.
+
+        Raises:
+            TargetLinkLost: a primary was replaced. TargetNotReady, TargetUnreachable: as ClusterClaim.refresh.
+        """
+        self._claim.silent.update(silent)
         before = self._claim.map
         if await self._claim.refresh():
             self._stats.topology_changes += 1

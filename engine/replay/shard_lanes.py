@@ -118,8 +118,18 @@ class ShardLanes:
         """Connect to every shard; raises TargetUnreachable or TargetAuthError."""
         self._note_map()
         self._router.place(self._table)
-        for lane in list(self._lanes.values()):
-            await self.link_to(lane.endpoint)
+        endpoints = [it.endpoint for it in self._lanes.values()]
+        async with self._opening:
+            links = await asyncio.gather(
+                *(self._open(it) for it in endpoints), return_exceptions=True
+            )
+            for endpoint, link in zip(endpoints, links, strict=True):
+                if isinstance(link, SlotLink):
+                    self._links[endpoint.address] = link
+        for link in links:
+            if isinstance(link, BaseException):
+                raise link
+        await self._claim.check(self._epoch)
 
     @property
     def floor(self) -> Mark | None:
@@ -160,6 +170,10 @@ class ShardLanes:
         self._note_map()
         self._settle()
 
+    def silent(self, seconds: float) -> list[str]:
+        """Addresses of nodes that owe replies and have sent none for so long."""
+        return [address for address, it in self._links.items() if it.silent_seconds >= seconds]
+
     def check_silence(self) -> None:
         """See ShardLink."""
         for link in self._links.values():
@@ -178,16 +192,19 @@ class ShardLanes:
             if link is not None and link.error is not None:
                 raise link.error  # whoever answers there now may lack what was confirmed: read it first
             if link is None:
-                link = self._links[endpoint.address] = await SlotLink.open(
-                    endpoint,
-                    self._settings,
-                    client_name=self._client_name,
-                    policy=self._policy,
-                    on_confirmed=lambda _: None,
-                    on_failed=self._events.on_failed,
-                )
+                link = self._links[endpoint.address] = await self._open(endpoint)
                 await self._claim.check(self._epoch)
             return link
+
+    async def _open(self, endpoint: Endpoint) -> SlotLink:
+        return await SlotLink.open(
+            endpoint,
+            self._settings,
+            client_name=self._client_name,
+            policy=self._policy,
+            on_confirmed=lambda _: None,
+            on_failed=self._events.on_failed,
+        )
 
     # ---- who serves what
 

@@ -51,7 +51,6 @@ from engine.supervision.troubles import Side, Troubles, side_of
 log = structlog.get_logger("engine.line")
 
 BEAT_SECONDS = 1.0
-CLUSTER_DELAY_SECONDS = 0.5
 CORRECTION_SECONDS = 5.0  # half of what a graceful stop may take
 
 
@@ -342,9 +341,12 @@ class Line:
                 return None  # received anew, and the same again
             self._out_of_step_at = error.offset
         side = side_of(error)
-        seconds = delay_seconds(self._troubles.add(side, error), self._rng)
-        if self._plan.slots is not None if side is Side.SOURCE else self._target.is_cluster:
-            seconds = min(seconds, CLUSTER_DELAY_SECONDS)  # a replica is promoted within seconds
+        is_source_shard = self._plan.slots is not None
+        seconds = delay_seconds(
+            self._troubles.add(side, error),
+            self._rng,
+            is_cluster=is_source_shard if side is Side.SOURCE else self._target.is_cluster,
+        )
         self._stats.retries[type(error).__name__] += 1
         log.warning(f"{side}.retry", error=str(error), after_seconds=round(seconds, 2))
         self._on_state(TaskState.RECOVERING, self._troubles.text)

@@ -22,6 +22,10 @@ from engine.settings import ResumeMode
 
 FIRST_DELAY_SECONDS = 0.2
 LONGEST_DELAY_SECONDS = 30.0
+# Of a cluster's lost primary; for half a minute, which is longer than most failovers take.
+CLUSTER_DELAY_SECONDS = 0.15
+CLUSTER_QUICK_ATTEMPTS = 200
+CLUSTER_LATER_DELAY_SECONDS = 0.5
 
 
 class Decision(Enum):
@@ -67,8 +71,14 @@ def after_error(
     return Decision.STOP
 
 
-def delay_seconds(attempt: int, rng: random.Random) -> float:
-    """How long to wait before try number `attempt` (from 1): doubles each time, with jitter of a quarter."""
+def delay_seconds(attempt: int, rng: random.Random, *, is_cluster: bool = False) -> float:
+    """How long to wait before try number `attempt` (from 1): doubles each time, with jitter of a quarter.
+
+    is_cluster: a replica is promoted within seconds, and what has to be asked costs little.
+    """
     # The exponent is bounded: a task may retry for weeks.
     full = min(FIRST_DELAY_SECONDS * 2.0 ** min(attempt - 1, 16), LONGEST_DELAY_SECONDS)
+    if is_cluster:
+        is_new = attempt <= CLUSTER_QUICK_ATTEMPTS
+        full = min(full, CLUSTER_DELAY_SECONDS if is_new else CLUSTER_LATER_DELAY_SECONDS)
     return full * rng.uniform(0.75, 1.0)

@@ -221,9 +221,14 @@ class ShardLink(asyncio.Protocol):
         finally:
             self._waiter = None
 
+    @property
+    def silent_seconds(self) -> float:
+        """How long no reply has come although some are due."""
+        return time.monotonic() - self._heard_at if self._inflight else 0.0
+
     def check_silence(self) -> None:
         """End the link if replies are due and none has come for too long; call about once a second."""
-        silent = time.monotonic() - self._heard_at
+        silent = self.silent_seconds
         if self._inflight and silent >= self._settings.reply_timeout_seconds:
             self._fail(
                 TargetLinkLost(

@@ -37,9 +37,11 @@ def transcode(
     *,
     flush: Iterable[bool] = (),
     received_ms: int = RECEIVED_MS,
+    cuts: Iterable[int] = (),
 ) -> tuple[StreamTranscoder, list[Block]]:
     """Feed `chunks`; after each, flush or not as `flush` says (in turn), in the end always."""
     transcoder = StreamTranscoder(plan or make_plan())
+    transcoder.cut_at(cuts)
     blocks: list[Block] = []
     for chunk, is_flush in zip(
         chunks, itertools.chain(flush, itertools.repeat(False)), strict=False

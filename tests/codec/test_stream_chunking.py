@@ -103,3 +103,35 @@ def test_after_each_block_of_any_chunking_the_target_has_what_the_offset_says(
     assert len(done) == len(expected)
     assert transcoder.offset == START + len(stream)
     assert transcoder.bytes_waiting == 0
+
+
+@given(
+    units=units,
+    places=st.lists(st.integers(0, 1 << 16), max_size=30),
+    wanted=st.sets(st.integers(0, 60), max_size=10),
+)
+def test_a_block_ends_at_each_offset_that_is_asked_for(units, places, wanted) -> None:
+    """So that a slot whose checkpoint is one of them has all of a block or nothing of it."""
+    commands = [command for unit in units for command in unit]
+    inside, offset, boundaries = offsets_in_transactions(commands), START, []
+    for command in commands:
+        offset += len(wire_of(command))
+        if offset not in inside:
+            boundaries.append(offset)
+    cuts = {boundaries[n % len(boundaries)] for n in wanted} if boundaries else set()
+
+    transcoder, blocks = transcode(
+        cut(b"".join(map(wire_of, commands)), places),
+        make_plan(is_transactional=False, block_bytes=128 * 1024),
+        cuts=cuts,
+    )
+
+    expected, done, before = effects(commands), [], START
+    for block in blocks:
+        its = [it for it, _, _ in expected if before < it <= block.offset]
+        assert not any(its[0] <= it < block.offset for it in cuts)
+        done += [it for it in apply(block).commands if it[1] not in ([b"MULTI"], [b"EXEC"])]
+        assert done == [(db, command) for offset, db, command in expected if offset <= block.offset]
+        before = block.offset
+    assert len(done) == len(expected)
+    assert transcoder.offset == offset

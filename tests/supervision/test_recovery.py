@@ -88,3 +88,12 @@ def test_the_third_corrupt_snapshot_in_a_row_is_the_last() -> None:
     ]
 
     assert decisions == [Decision.RETRY, Decision.RETRY, Decision.STOP, Decision.STOP]
+
+
+def test_a_cluster_is_asked_again_soon_for_half_a_minute() -> None:
+    rng = random.Random(1)
+    waited = [delay_seconds(attempt, rng, is_cluster=True) for attempt in range(1, 400)]
+
+    assert max(waited[:200]) <= 0.15
+    assert sum(waited[:200]) > 20
+    assert 0.37 < min(waited[200:]) <= max(waited[200:]) <= 0.5

@@ -1,0 +1,124 @@
+"""A target primary is replaced: every line goes on, soon, and without waiting for the one that is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from benchmarks.failover import beats_of, crossed_ranges
+from engine.endpoint import parse_endpoint
+from engine.settings import TargetSettings
+from engine.supervision.states import TaskState
+from tests.conditions import holds
+from tests.faults.test_cluster_faults import catches_up, fail_over, streams
+from tests.faults.worker import Worker
+from tests.fix_servers import BINARIES, StartServer
+from tests.live.cluster_load import ClusterLoad
+from tests.live.cluster_sides import checkpoints, differences
+from tests.live.running_task import running
+from tests.live.sides import offset_of
+from tests.live.test_cluster_target import CONFIG, NAME, settings_to
+from tests.servers.cluster import ClusterNode, RunningCluster, even_ranges, paused
+
+pytestmark = [pytest.mark.live, pytest.mark.faults]
+
+
+def cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def cost_of_reading_with_a_client(target: RunningCluster) -> float:
+    """CPU seconds that redis-py takes for one line's checkpoints: a figure of this machine."""
+    keys = [it for it in checkpoints(target) if it.startswith(b"redis-ferry:slot:")]
+    line = keys[0].rpartition(b":")[2]
+    began = time.thread_time()
+    for node in target.primaries():
+        with node.server.client() as client:
+            pipe = client.pipeline(transaction=False)
+            for key in keys:
+                if key.endswith(b":" + line):
+                    pipe.hgetall(key)
+            pipe.execute(raise_on_error=False)
+    return (time.thread_time() - began) / len(target.primaries())
+
+
+def test_three_lines_apply_again_without_much_ado(tmp_path: Path) -> None:
+    """Each line writes to each shard. Reading 16,384 checkpoints with a client for each line would alone take longer."""
+    crossed = crossed_ranges(3)
+    with (
+        RunningCluster(BINARIES[NAME], replicas=0, config=CONFIG) as source,
+        RunningCluster(BINARIES[NAME], layout=crossed) as target,
+        ClusterLoad(source, rate=600) as load,
+        Worker(source.url, target.url, tmp_path) as worker,
+    ):
+        assert len(beats_of(even_ranges(3), crossed)) == 3
+        load.has_written(1000)
+        worker.start()
+        streams(worker)
+        load.has_written(1000)
+        used = 0.0
+
+        def applies() -> None:
+            nonlocal used
+            used = cpu_seconds(worker.pid)
+            before = {it["line"]: it["applied_offset"] for it in worker.status["lines"]}
+            worker.wait_for(
+                lambda status: all(
+                    it["applied_offset"] > before[it["line"]] for it in status["lines"]
+                ),
+                "every line applies again",
+            )
+            used = cpu_seconds(worker.pid) - used
+
+        fail_over(target, 1, when_ok=applies)
+        load.stop()
+        catches_up(worker, source)
+        one_reading = cost_of_reading_with_a_client(target)
+        assert worker.status["full_resyncs"] == 3
+        assert worker.status["target_reconnects"] >= 3
+        assert worker.status["slot_commands_skipped"] > 0
+        assert worker.stop() == 130
+        assert differences(source, target) == []
+        print(f"{used:.2f} s of CPU for three lines, a client reads one line's in {one_reading:.2f} s")
+        assert used < 3 * one_reading
+
+
+async def test_a_primary_that_hangs_is_left_when_it_has_been_replaced(
+    start_server: StartServer, tmp_path: Path
+) -> None:
+    """It closes no connection, and its answers would be waited for."""
+    patient = TargetSettings(connect_timeout_seconds=5, reply_timeout_seconds=100)
+    source = start_server(NAME, config=CONFIG)
+    with RunningCluster(BINARIES[NAME]) as target, ClusterLoad(source, rate=500) as load:
+        load.has_written(500)
+        async with running(settings_to(source, target, tmp_path, target_link=patient)) as run:
+            await run.reaches(lambda: run.task.state is TaskState.STREAM, "the stream")
+            await asyncio.to_thread(load.has_written, 500)
+            victim = target.primaries()[0]
+            (replica,) = target.replicas_of(victim)
+            others = [it for it in target.nodes if it is not victim]
+
+            def knows(node: ClusterNode) -> bool:
+                primaries = {it.primary.node_id for it in node.map().shards}
+                return replica.node_id in primaries and node.is_ok
+
+            with paused(victim.server):
+                await asyncio.to_thread(holds, lambda: all(knows(it) for it in others), "it is replaced")
+                before = run.task.status().applied_offset
+                await run.reaches(
+                    lambda: run.task.status().applied_offset > before,
+                    "applying again",
+                    deadline_seconds=30,
+                )
+                assert run.task.status().target_reconnects >= 1
+            await asyncio.to_thread(load.stop)
+            await asyncio.to_thread(target.is_ok)
+            await run.reaches_offset(offset_of(source))
+            assert run.task.status().full_resyncs == 1
+            assert await asyncio.to_thread(differences, source, target) == []
