@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import time
 from pathlib import Path
 
 import pytest
 
-from benchmarks.failover import beats_of, crossed_ranges
-from engine.endpoint import parse_endpoint
+from benchmarks.failover import crossed_ranges
 from engine.settings import TargetSettings
 from engine.supervision.states import TaskState
 from tests.conditions import holds
@@ -19,11 +17,11 @@ from tests.faults.test_cluster_faults import catches_up, fail_over, streams
 from tests.faults.worker import Worker
 from tests.fix_servers import BINARIES, StartServer
 from tests.live.cluster_load import ClusterLoad
-from tests.live.cluster_sides import checkpoints, differences
+from tests.live.cluster_sides import differences
 from tests.live.running_task import running
 from tests.live.sides import offset_of
 from tests.live.test_cluster_target import CONFIG, NAME, settings_to
-from tests.servers.cluster import ClusterNode, RunningCluster, even_ranges, paused
+from tests.servers.cluster import ClusterNode, RunningCluster, paused
 
 pytestmark = [pytest.mark.live, pytest.mark.faults]
 
@@ -33,21 +31,22 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def cost_of_reading_with_a_client(target: RunningCluster) -> float:
+def cost_of_reading_with_a_client(target: RunningCluster, line: str) -> float:
     """CPU seconds that redis-py takes for one line's checkpoints: a figure of this machine."""
-    keys = [it for it in checkpoints(target) if it.startswith(b"redis-ferry:slot:")]
-    line = keys[0].rpartition(b":")[2]
-    began = time.thread_time()
+    seconds = 0.0
     for node in target.primaries():
         with node.server.client() as client:
+            keys = client.keys(f"redis-ferry:slot:*:{line}")
+            began = time.thread_time()
             pipe = client.pipeline(transaction=False)
             for key in keys:
-                if key.endswith(b":" + line):
-                    pipe.hgetall(key)
-            pipe.execute(raise_on_error=False)
-    return (time.thread_time() - began) / len(target.primaries())
+                pipe.hgetall(key)
+            pipe.execute()
+            seconds += time.thread_time() - began
+    return seconds
 
 
+@pytest.mark.timeout(400)  # on a machine with other work
 def test_three_lines_apply_again_without_much_ado(tmp_path: Path) -> None:
     """Each line writes to each shard. Reading 16,384 checkpoints with a client for each line would alone take longer."""
     crossed = crossed_ranges(3)
@@ -57,7 +56,6 @@ def test_three_lines_apply_again_without_much_ado(tmp_path: Path) -> None:
         ClusterLoad(source, rate=600) as load,
         Worker(source.url, target.url, tmp_path) as worker,
     ):
-        assert len(beats_of(even_ranges(3), crossed)) == 3
         load.has_written(1000)
         worker.start()
         streams(worker)
@@ -67,10 +65,10 @@ def test_three_lines_apply_again_without_much_ado(tmp_path: Path) -> None:
         def applies() -> None:
             nonlocal used
             used = cpu_seconds(worker.pid)
-            before = {it["line"]: it["applied_offset"] for it in worker.status["lines"]}
+            before = {it["name"]: it["applied_offset"] for it in worker.status["lines"]}
             worker.wait_for(
                 lambda status: all(
-                    it["applied_offset"] > before[it["line"]] for it in status["lines"]
+                    it["applied_offset"] > before[it["name"]] for it in status["lines"]
                 ),
                 "every line applies again",
             )
@@ -79,16 +77,19 @@ def test_three_lines_apply_again_without_much_ado(tmp_path: Path) -> None:
         fail_over(target, 1, when_ok=applies)
         load.stop()
         catches_up(worker, source)
-        one_reading = cost_of_reading_with_a_client(target)
+        one_reading = cost_of_reading_with_a_client(target, "s0")
         assert worker.status["full_resyncs"] == 3
         assert worker.status["target_reconnects"] >= 3
         assert worker.status["slot_commands_skipped"] > 0
         assert worker.stop() == 130
         assert differences(source, target) == []
-        print(f"{used:.2f} s of CPU for three lines, a client reads one line's in {one_reading:.2f} s")
+        print(
+            f"{used:.2f} s of CPU for three lines, a client reads one line's in {one_reading:.2f} s"
+        )
         assert used < 3 * one_reading
 
 
+@pytest.mark.timeout(400)
 async def test_a_primary_that_hangs_is_left_when_it_has_been_replaced(
     start_server: StartServer, tmp_path: Path
 ) -> None:
@@ -109,7 +110,9 @@ async def test_a_primary_that_hangs_is_left_when_it_has_been_replaced(
                 return replica.node_id in primaries and node.is_ok
 
             with paused(victim.server):
-                await asyncio.to_thread(holds, lambda: all(knows(it) for it in others), "it is replaced")
+                await asyncio.to_thread(
+                    holds, lambda: all(knows(it) for it in others), "it is replaced"
+                )
                 before = run.task.status().applied_offset
                 await run.reaches(
                     lambda: run.task.status().applied_offset > before,

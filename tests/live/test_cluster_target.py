@@ -113,7 +113,6 @@ async def test_a_primary_is_lost_with_writes_that_its_replica_lacks(
                     run.task.status().applied_offset > before and run.task.state is TaskState.STREAM
                 ),
                 "applying again",
-                deadline_seconds=2,
             )
             await asyncio.to_thread(load.has_written, 1000)
             await asyncio.to_thread(load.stop)
