@@ -1,4 +1,4 @@
-"""`python -m benchmarks full_sync|stream|pressure|codec|scaling|clusters|all`."""
+"""`python -m benchmarks full_sync|stream|pressure|codec|scaling|clusters|failover|all`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import clusters, codec, full_sync, pressure, scaling, stream
+from benchmarks import clusters, codec, failover, full_sync, pressure, scaling, stream
 from benchmarks.data_sets import DATA_SETS
 from benchmarks.options import PROJECT_ROOT, Options, Scale, Servers
 from benchmarks.process import ChildError, require_compiled
@@ -20,6 +20,7 @@ BENCHMARKS: dict[str, Callable[[Options], bool]] = {
     "codec": codec.run,
     "scaling": scaling.run,
     "clusters": clusters.run,
+    "failover": failover.run,
 }
 
 

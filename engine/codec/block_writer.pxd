@@ -12,6 +12,7 @@ cdef class BlockWriter(CommandReader):
     cdef public long long block_offset
     cdef public long long margin_since_ms
     cdef public Py_ssize_t block_bytes
+    cdef bint replaces_libraries
     cdef list cut_offsets
     cdef long long next_cut
     cdef OutBuffer out
@@ -26,6 +27,7 @@ cdef class BlockWriter(CommandReader):
     cpdef checkpoint_block(self)
     cdef copy_command(self)
     cdef put_command(self, list arguments)
+    cdef take_function(self)
     cdef put_token(self)
     cdef open_block(self)
     cdef close_block(self)

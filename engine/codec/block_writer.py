@@ -46,6 +46,7 @@ class BlockWriter(CommandReader):
         self.next_cut = NO_CUT
         self.out = OutBuffer(plan.block_bytes + 64 * 1024)
         self.takes_marks = plan.takes_marks
+        self.replaces_libraries = plan.replaces_libraries
         self.source_db = plan.db
         self.db = 0 if plan.takes_marks else plan.db
         self.block_db = 0
@@ -89,6 +90,21 @@ class BlockWriter(CommandReader):
         for text in arguments:
             self.out.put_bulk_bytes(text)
         self.block_replies += 1
+
+    def take_function(self):
+        """FUNCTION LOAD and RESTORE so that they replace: at the source there was no such library, or they said it themselves."""
+        count = self.arguments_done
+        what = self.argument(1).upper() if count > 1 and self.replaces_libraries else b""
+        if what == b"LOAD" and count == 3:
+            self.put_command([b"FUNCTION", b"LOAD", b"REPLACE", self.argument(2)])
+            self.block_commands += 1
+        elif what == b"RESTORE" and (
+            count == 3 or (count == 4 and self.argument(3).upper() == b"APPEND")
+        ):
+            self.put_command([b"FUNCTION", b"RESTORE", self.argument(2), b"REPLACE"])
+            self.block_commands += 1
+        else:
+            self.copy_command()
 
     def put_token(self):
         """The token of the write `serial` (checkpoint.py, token)."""

@@ -78,3 +78,4 @@ class StreamPlan:
     block_bytes: int = 128 * 1024
     support: CommandSupport | None = None
     skips_refused: bool = False  # as SnapshotPlan
+    replaces_libraries: bool = False  # a library of functions that the target has gives way

@@ -15,6 +15,7 @@ cdef enum:
     FLUSHALL = 6
     FLUSHDB = 7
     SWAPDB = 8
+    FUNCTION = 9
     SET = 10
     GETEX = 11
     SETEX = 12

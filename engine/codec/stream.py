@@ -31,14 +31,14 @@ RESULT_AT = dict.fromkeys(
 if not cython.compiled:
     # What a command is looked at for; see KINDS.
     ORDINARY = -1
-    PING, SELECT, MULTI, EXEC, REPLCONF, PUBLISH, FLUSHALL, FLUSHDB, SWAPDB = range(9)
+    PING, SELECT, MULTI, EXEC, REPLCONF, PUBLISH, FLUSHALL, FLUSHDB, SWAPDB, FUNCTION = range(10)
     SET, GETEX, SETEX, EXPIRE, RESTORE = range(10, 15)
     EXPIREAT, FIELD_EXPIRY, MSETEX = range(20, 23)
     MOVING = 30
     PERSIST, MAKING = 40, 41
 
 KINDS = {
-    **{name.encode(): kind for kind, name in enumerate("PING SELECT MULTI EXEC REPLCONF PUBLISH FLUSHALL FLUSHDB SWAPDB".split())},
+    **{name.encode(): kind for kind, name in enumerate("PING SELECT MULTI EXEC REPLCONF PUBLISH FLUSHALL FLUSHDB SWAPDB FUNCTION".split())},
     # Those that can set an expiry as a duration: always.
     b"SET": SET, b"GETEX": GETEX, b"SETEX": SETEX, b"PSETEX": SETEX, b"EXPIRE": EXPIRE, b"PEXPIRE": EXPIRE, b"RESTORE": RESTORE,
     # As a moment: while there is a margin.
@@ -141,11 +141,9 @@ class StreamTranscoder(LateKeys):
                 self.offset = self.base_offset + self.pos
                 self.take_special()
                 run = self.pos
-            elif not self.is_open:
-                self.open_block()
-                self.block_commands += 1
-                self.block_replies += 1
             else:
+                if not self.is_open:
+                    self.open_block()
                 self.block_commands += 1
                 self.block_replies += 1
             self.command = self.pos
@@ -260,6 +258,8 @@ class StreamTranscoder(LateKeys):
                 self.copy_command()
         elif kind == SWAPDB:
             self.take_swapdb()
+        elif kind == FUNCTION:
+            self.take_function()
         else:
             if kind == MOVING:
                 self.follow_late_key(self.argument(0).upper())

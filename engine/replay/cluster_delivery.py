@@ -38,6 +38,7 @@ from engine.target.replies import (
     is_about_missing_key,
     is_failure_of_the_source,
     is_settled_part,
+    is_unloadable,
     place_of,
     raise_if_not_ready,
     rejected,
@@ -131,12 +132,12 @@ class ClusterDelivery:
         self._asking: asyncio.Task[None] | None = None
         self._error: EngineError | None = None
         self.skip_until = -1
-        self.has_written = False
+        self.has_written = self._told_of_split = False
         self.scripts_failed = 0
-        self._told_of_split = False
         self.on_block: Callable[[Block], None] | None = None
         self.on_late: Callable[[bytes], None] | None = None
         self.on_missing: Callable[[int, list[bytes]], None] | None = None
+        self.on_unloadable: Callable[[int, list[bytes]], None] | None = None
         self.on_part_error: Callable[[list[bytes], str], bool] | None = None
 
     async def open(self) -> None:
@@ -373,6 +374,9 @@ class ClusterDelivery:
             raise_if_not_ready(self._claim.endpoints[0], block, reply, text)
         if self.on_missing is not None and is_about_missing_key(block, text):
             self.on_missing(*place_of(block, reply, element))
+            return
+        if self.on_unloadable is not None and is_unloadable(block, text):
+            self.on_unloadable(*place_of(block, reply, element))
             return
         if is_settled_part(block, reply, element, text, self.on_part_error):
             return

@@ -118,17 +118,13 @@ class ShardLanes:
         """Connect to every shard; raises TargetUnreachable or TargetAuthError."""
         self._note_map()
         self._router.place(self._table)
-        endpoints = [it.endpoint for it in self._lanes.values()]
         async with self._opening:
-            links = await asyncio.gather(
-                *(self._open(it) for it in endpoints), return_exceptions=True
+            opened = await asyncio.gather(
+                *(self._open(it.endpoint) for it in self._lanes.values()), return_exceptions=True
             )
-            for endpoint, link in zip(endpoints, links, strict=True):
-                if isinstance(link, SlotLink):
-                    self._links[endpoint.address] = link
-        for link in links:
-            if isinstance(link, BaseException):
-                raise link
+        for it in opened:
+            if isinstance(it, BaseException):
+                raise it
         await self._claim.check(self._epoch)
 
     @property
@@ -192,12 +188,12 @@ class ShardLanes:
             if link is not None and link.error is not None:
                 raise link.error  # whoever answers there now may lack what was confirmed: read it first
             if link is None:
-                link = self._links[endpoint.address] = await self._open(endpoint)
+                link = await self._open(endpoint)
                 await self._claim.check(self._epoch)
             return link
 
     async def _open(self, endpoint: Endpoint) -> SlotLink:
-        return await SlotLink.open(
+        link = self._links[endpoint.address] = await SlotLink.open(
             endpoint,
             self._settings,
             client_name=self._client_name,
@@ -205,6 +201,7 @@ class ShardLanes:
             on_confirmed=lambda _: None,
             on_failed=self._events.on_failed,
         )
+        return link
 
     # ---- who serves what
 

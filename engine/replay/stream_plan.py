@@ -6,7 +6,7 @@ from engine.codec.plan import StreamPlan
 from engine.position import Position
 from engine.replay.target_session import TargetSession
 from engine.replay.target_support import command_support
-from engine.settings import TaskSettings, UnsupportedPolicy
+from engine.settings import ConflictPolicy, TaskSettings, UnsupportedPolicy
 
 
 def stream_plan(
@@ -36,4 +36,7 @@ def stream_plan(
         block_bytes=settings.target_link.block_bytes,
         support=command_support(session.capabilities, settings, source_version=source_version),
         skips_refused=settings.on_unsupported is UnsupportedPolicy.SKIP,
+        # On a cluster replay/cluster_everywhere.py sees to it.
+        replaces_libraries=not session.is_cluster
+        and settings.on_conflict is ConflictPolicy.REPLACE,
     )

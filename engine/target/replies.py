@@ -103,6 +103,11 @@ def is_about_missing_key(block: Block, text: str) -> bool:
     return block.offset >= 0 and ("o such key" in text or "requires the key to exist" in text)
 
 
+def is_done_already(block: Block, text: str) -> bool:
+    """Whether FUNCTION DELETE of the stream found nothing to do: it was sent before, and the answer got lost."""
+    return block.offset >= 0 and text.startswith("ERR Library not found")
+
+
 def is_unloadable(block: Block, text: str) -> bool:
     """Whether a value of the snapshot is one that the target cannot load: of a module, for example."""
     return block.offset < 0 and "Bad data format" in text

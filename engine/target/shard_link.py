@@ -31,6 +31,7 @@ from engine.target.replies import (
     ReplyPolicy,
     auth_error,
     is_about_missing_key,
+    is_done_already,
     is_failure_of_the_source,
     is_settled_part,
     is_unloadable,
@@ -319,6 +320,8 @@ class ShardLink(asyncio.Protocol):
                     raise_if_not_ready(self._endpoint, block, reply - base, text)
                 if self.on_missing is not None and is_about_missing_key(block, text):
                     self.on_missing(*place_of(block, reply - base, element))
+                    return
+                if is_done_already(block, text):
                     return
                 if self.on_unloadable is not None and is_unloadable(block, text):
                     self.on_unloadable(*place_of(block, reply - base, element))

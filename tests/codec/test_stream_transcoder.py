@@ -353,3 +353,25 @@ def test_bytes_that_are_no_commands_are_an_error_with_their_offset(bad: bytes, w
 def test_a_select_without_a_database_number_is_an_error(text: str) -> None:
     with pytest.raises(StreamOutOfStep, match="SELECT without a database number"):
         transcode([wire(("SELECT", text))])
+
+
+@pytest.mark.parametrize("replaces", [True, False])
+def test_a_library_replaces_one_that_is_there(replaces: bool) -> None:
+    sent = [
+        [b"FUNCTION", b"LOAD", b"code"],
+        [b"function", b"load", b"replace", b"code"],
+        [b"FUNCTION", b"RESTORE", b"payload"],
+        [b"FUNCTION", b"RESTORE", b"payload", b"append"],
+        [b"FUNCTION", b"RESTORE", b"payload", b"FLUSH"],
+        [b"FUNCTION", b"DELETE", b"lib"],
+    ]
+
+    _, blocks = transcode([wire(*sent)], make_plan(replaces_libraries=replaces))
+
+    expected = list(sent)
+    if replaces:
+        expected[0] = [b"FUNCTION", b"LOAD", b"REPLACE", b"code"]
+        expected[2] = expected[3] = [b"FUNCTION", b"RESTORE", b"payload", b"REPLACE"]
+    (block,) = blocks
+    assert [command for _, command in apply(block).commands] == expected
+    assert block.commands == len(sent)

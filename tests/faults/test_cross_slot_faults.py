@@ -7,7 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.test_cluster_faults import CONFIG, NAME, fail_over
+from tests.faults.test_cluster_faults import (
+    CONFIG,
+    NAME,
+    PATIENCE_SECONDS,
+    fail_over,
+    streams,
+)
 from tests.faults.worker import Worker
 from tests.fix_servers import BINARIES, StartServer
 from tests.live.cluster_sides import differences
@@ -32,11 +38,11 @@ def run_faults(
         load.has_used(100)
         worker.start()
         for number in range(kills):
-            worker.wait_for(lambda it: it["state"] == "stream", "the stream")
+            streams(worker)
             load.has_used(rng.randrange(50, 200))
             if number < faults and number % 2 == 0:
                 fail_over(target, rng.randrange(3))
-                worker.wait_for(lambda it: it["state"] == "stream", "the stream again")
+                streams(worker)
             elif number < faults:
                 _, other = target.primaries()[:2]
                 for slot in rng.sample(sorted(target.map().shards[0].slots), 40):
@@ -44,12 +50,14 @@ def run_faults(
             worker.kill()
             load.has_used(rng.randrange(20, 100))
             worker.start()
-        worker.wait_for(lambda it: it["state"] == "stream", "the stream again")
+        streams(worker)
         load.has_used(50)
         load.stop()
-        worker.applies(offset_of(source))
+        worker.applies(offset_of(source), deadline_seconds=PATIENCE_SECONDS)
         worker.wait_for(
-            lambda it: not it["expiries_owed"] and it["keys_in_doubt"] == 0, "nothing is owed"
+            lambda it: not it["expiries_owed"] and it["keys_in_doubt"] == 0,
+            "nothing is owed",
+            deadline_seconds=PATIENCE_SECONDS,
         )
         assert worker.stop() == 130
         assert differences(source, target) == []
