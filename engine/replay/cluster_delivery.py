@@ -71,7 +71,7 @@ class SweepBlock(Block):
 class ClusterDelivery:
     """The way to all shards. The interface is that of Delivery, and of its link.
 
-    skip_until: the highest offset that a slot has; no sweep before it. on_late: called with commands that reached the target
+    skip_until: the highest offset that a slot has; no sweep before it. is_in_snapshot: what is sent is of one. on_late: called with commands that reached the target
     late, as those of a slot that waited.
     """
 
@@ -132,7 +132,7 @@ class ClusterDelivery:
         self._asking: asyncio.Task[None] | None = None
         self._error: EngineError | None = None
         self.skip_until = -1
-        self.has_written = self._told_of_split = False
+        self.is_in_snapshot = self.has_written = self._told_of_split = False
         self.scripts_failed = 0
         self.on_block: Callable[[Block], None] | None = None
         self.on_late: Callable[[bytes], None] | None = None
@@ -367,6 +367,8 @@ class ClusterDelivery:
             self.on_late(commands)
 
     def _take_error(self, block: Block, reply: int, element: int, text: str) -> None:
+        if self.is_in_snapshot:
+            block.offset = -1  # lanes have the newest offset there was
         if is_failure_of_the_source(block, reply, element, text):
             self.scripts_failed += 1
             return
@@ -380,8 +382,6 @@ class ClusterDelivery:
             return
         if is_settled_part(block, reply, element, text, self.on_part_error):
             return
-        if "already exists" in text and b"FUNCTION" in block.data:
-            return  # sent again, or by another line
         error = rejected(block, reply, element, text, self._policy)
         if error is not None:
             raise error

@@ -68,6 +68,7 @@ class ClusterSession(TargetSession):
         self.is_cluster = True
         delivery.router.tells_db = not settings.selection.is_everything
         self.in_doubt = delivery.routing.in_doubt
+        delivery.is_in_snapshot = self._resumed is None
         if self._resumed is not None:
             delivery.router.skip = claim.slots.applied
             delivery.skip_until = max(claim.slots.applied)
@@ -147,12 +148,14 @@ class ClusterSession(TargetSession):
             router.skip, self.delivery.skip_until = None, -1
             router.is_transaction = False
             self.delivery.routing.forget_marks()
+            self.delivery.is_in_snapshot = True
         else:
             router.is_transaction = self._is_transactional
             resumed, self._resumed = self._resumed, None
             if resumed is not None:
                 return
         await self.delivery.send_own(self._sweep(fields, is_due=True))
+        self.delivery.is_in_snapshot = fields["phase"] == "snapshot"
 
     def checkpoint_block(self, fields: Mapping[str, str], *, anew: bool = False) -> Block:
         """Every slot's, when the delivery finds that it is time."""
