@@ -141,6 +141,11 @@ async def test_a_full_resync_behind_a_lost_link_removes_what_was_brought_before(
         with source.client() as client:
             client.mset({f"key:{number}": number for number in range(200)})
         async with running(settings_to(source, target, tmp_path)) as run:
+            await run.reaches(lambda: run.task.state is TaskState.STREAM, "the stream")
+            with source.client() as client:
+                client.set(
+                    "key:0", "again"
+                )  # behind the snapshot: a source without replicas is at offset 0
             await run.reaches_offset(offset_of(source))
             cut_links(target)
             await run.reaches(
