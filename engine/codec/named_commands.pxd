@@ -1,4 +1,4 @@
-from engine.codec.command_reader cimport CommandReader
+from engine.codec.command_reader cimport KEPT_ARGUMENTS, CommandReader
 from engine.codec.name_table cimport NameTable
 
 cdef class NamedCommands(CommandReader):

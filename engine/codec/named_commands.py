@@ -5,7 +5,7 @@ try:
 except ModuleNotFoundError:
     from engine.codec import cython_shim as cython
 if not cython.compiled:
-    from engine.codec.command_reader import CommandReader
+    from engine.codec.command_reader import KEPT_ARGUMENTS, CommandReader
     from engine.codec.name_table import NameTable
 
 from engine.codec.command_text import command_at
@@ -27,5 +27,7 @@ class NamedCommands(CommandReader):
         names: NameTable = self.names
         while self.read_command() == 1:
             if names.number_of(self.ptr, self.argument_start[0], self.argument_bytes[0]) >= 0:
+                if self.arguments_done <= KEPT_ARGUMENTS:
+                    return [self.argument(i) for i in range(self.arguments_done)]
                 return command_at(bytes(self.window[self.command : self.pos]), 0)
         raise StopIteration

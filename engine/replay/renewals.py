@@ -45,8 +45,10 @@ def keys_in_doubt(data: bytes, before: Collection[Key] = (), *, is_exact: bool =
             db = int(command[1])
         elif name == b"SWAPDB":
             found = swapped(found, int(command[1]), int(command[2]))
+        elif is_exact and name in _RENEWING:
+            found.add((db, command[1]))
         elif is_exact:
-            found |= _in_doubt(name, command, db)
+            found |= _made(name, command, db)
     return found
 
 
@@ -56,9 +58,7 @@ def swapped(keys: Collection[Key], first_db: int, second_db: int) -> set[Key]:
     return {(moved.get(db, db), key) for db, key in keys}
 
 
-def _in_doubt(name: bytes, command: list[bytes], db: int) -> set[Key]:
-    if name in _RENEWING:
-        return {(db, command[1])}
+def _made(name: bytes, command: list[bytes], db: int) -> set[Key]:
     if name in _RESULT_AT:
         return _result(name, command, db)
     if name == b"MOVE":
