@@ -126,7 +126,7 @@ class ClusterLoad:
             )
         )
 
-    def _wide(self, client: redis.Redis) -> None:
+    def _wide(self, client: Any) -> None:
         rng = self._rng
         a, b, c = (f"w:{rng.randrange(12)}" for _ in range(3))
         with client.pipeline(transaction=True) as pipe:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ OURS = b"redis-ferry:"
 # Servers before 7.0 tell only how long a key still lives, and a page of questions takes its time.
 TOLERANCE_MS, OLD_TOLERANCE_MS = 1, 3000
 AT_ONCE = 500
-READS = {
+READS: dict[bytes, Callable[[bytes], tuple[Any, ...]]] = {
     b"string": lambda key: ("GET", key),
     b"list": lambda key: ("LRANGE", key, 0, -1),
     b"set": lambda key: ("SMEMBERS", key),
