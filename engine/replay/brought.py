@@ -74,14 +74,21 @@ class Brought:
         """Whether the task has brought nothing, as far as is known."""
         return not self._ledger.dbs
 
-    async def before_stream(self) -> None:
-        """The stream is about to be followed: see that it can be, and that the names brought can be asked for.
+    def require_owners(self) -> None:
+        """See that the stream can be followed.
 
         Raises:
-            TargetRefused: as Owners.require_known. LedgerError.
+            TargetRefused: as Owners.require_known.
         """
         if self._owners is not None:
             self._owners.require_known()
+
+    async def sort_names(self) -> None:
+        """See that the names brought can be asked for. With ten millions it takes a second or two.
+
+        Raises:
+            LedgerError.
+        """
         await sort_names(self._ledger)
 
     @property

@@ -314,11 +314,13 @@ class Phases:
         if wants_goal and not self._waits_for_reader:
             self._goal_offset = max(await self._intake.ask_offset(), self._spool.end_offset)
             log.info("stream.goal", offset=self._goal_offset)
-        await self._brought.before_stream()
+        self._brought.require_owners()
         fields = session.stream_fields(
             self._position, self._db, margin_since_ms=self._margin_since_ms
         )
         await session.write_checkpoint(fields)
+        # Behind the checkpoint: who is killed meanwhile must not take the snapshot again.
+        await self._brought.sort_names()
         self.has_followed_stream = True
         self._target_run_id = session.capabilities.run_id
         has_margin = await self._check_settlement(session)

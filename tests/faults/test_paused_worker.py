@@ -73,7 +73,8 @@ def test_a_paused_worker_is_taken_over_and_ends(
             load.has_written(300)
             first.resume()
             assert first.wait_for_end() == FAILED
-            assert "taken over" in first.status["error"]
+            # What it does first when it wakes up tells it: a block, or a new file of its list of keys.
+            assert any(it in first.status["error"] for it in ("taken over", "another process"))
             load.has_written(300)
         it.worker = second
         it.ends_equal()
