@@ -9,11 +9,13 @@ import pytest
 from engine.checkpoint.slot_checkpoints import joined
 from engine.codec.command_text import commands_in, encode
 from engine.codec.slot_router import SlotRouter
+from engine.codec.slot_states import SlotStateReader, SlotStates
 from engine.codec.slots import SLOTS, key_slot
 from engine.errors import TargetRejected
 from engine.replay import keys_in_doubt
 from engine.replay.keys_in_doubt import KeysInDoubt
 from engine.stats import LineStats
+from tests.codec.test_slot_states import wire_of
 
 
 @pytest.fixture
@@ -90,6 +92,8 @@ def test_no_more_than_can_be_held(router: SlotRouter, monkeypatch: pytest.Monkey
 def test_marks_are_found_also_where_checkpoints_cannot_be_gone_on_from() -> None:
     hashes: list[dict[bytes, bytes]] = [{} for _ in range(SLOTS)]
     hashes[3] = {b"p": b"stream", b"d:x": b"9", b"d:d:y": b"7"}
-    found = joined(hashes)
+    states = SlotStates()
+    SlotStateReader(range(SLOTS), states, 0).feed(b"".join(map(wire_of, hashes)))
+    found = joined(states)
     assert found.position is None
     assert found.in_doubt == (b"x", b"d:y")
