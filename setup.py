@@ -65,4 +65,5 @@ setup(
         for name in COMPILED_MODULES
     ],
     cmdclass={"build_ext": build_ext},
+    options={"build_ext": {"parallel": os.cpu_count() or 1}},
 )
