@@ -33,6 +33,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int | None:
+    """Half as many processes again as there are cores: most tests wait for servers more than they work."""
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return None
+    return max((os.cpu_count() or 1) * 3 // 2, 2)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _state_home() -> Iterator[None]:
     """Worker processes keep their spool away from the user's own."""

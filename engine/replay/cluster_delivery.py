@@ -49,6 +49,8 @@ log = structlog.get_logger("engine.replay")
 
 # In the router; as much again may be on its way.
 PENDING_BYTES = 4 * 1024 * 1024
+# Of blocks of which something is not on the target: a shard that hangs holds up the others before they fill the memory.
+UNCONFIRMED_BYTES = 32 * 1024 * 1024
 SWEEP_SECONDS = 5.0
 SWEEP_BYTES = 4 * 1024 * 1024
 # No reply for so long: the cluster is asked whether the node is still a primary.
@@ -119,6 +121,7 @@ class ClusterDelivery:
             on_failed=self._fail,
         )
         self._blocks: deque[tuple[int, Block]] = deque()  # not on the target, with their numbers
+        self._unconfirmed_bytes = 0  # of those
         self._count = 0
         self._offset = 0
         self._passed_offset = -1  # of the last block that left `_blocks`
@@ -197,10 +200,15 @@ class ClusterDelivery:
         piece_bytes = self._limiter.piece_bytes or len(block.data)
         for at in range(0, len(block.data), max(piece_bytes, 1)):
             await self._limiter.take(min(piece_bytes, len(block.data) - at))
-        while self.router.pending_bytes >= PENDING_BYTES or self._held.is_full:
+        while (
+            self.router.pending_bytes >= PENDING_BYTES
+            or self._unconfirmed_bytes >= UNCONFIRMED_BYTES
+            or self._held.is_full
+        ):
             await self._wait()
         mark = self._next_mark()
         self._blocks.append((mark.number, block))
+        self._unconfirmed_bytes += len(block.data)
         self._lanes.hold_back()
         self.router.add(block.data)
         while self.router.run(block.offset):
@@ -327,7 +335,9 @@ class ClusterDelivery:
     def _confirm(self) -> None:
         floor = self._lanes.floor
         while self._blocks and (floor is None or self._blocks[0][0] < floor.number):
-            self._count_block(self._blocks.popleft()[1])
+            block = self._blocks.popleft()[1]
+            self._unconfirmed_bytes -= len(block.data)
+            self._count_block(block)
         marks = [it for it in (floor, self._held.floor) if it is not None]
         offset = min([self._passed_offset, *(it.offset for it in marks)])
         if offset > self._stats.applied_offset:

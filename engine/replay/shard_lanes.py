@@ -27,8 +27,10 @@ from engine.target.slot_link import PartBlock, SlotLink
 
 MOVING = ("MOVED", "ASK", "TRYAGAIN")
 # Under load a batch gathers for so long at most, and so many bytes over all shards, so that a slot's transaction holds several
-# commands: it costs the same for one and for ten. Load is: so many bytes in the queues at once, and in each step of the wait.
+# commands: it costs the same for one and for ten; without transactions, so that not every few commands are a batch.
+# Load is: so many bytes in the queues at once, and in each step of the wait.
 GATHER_SECONDS = 0.08
+PLAIN_GATHER_SECONDS = 0.02
 GATHER_STEP_SECONDS = 0.01
 GATHER_BYTES = 4 * 1024 * 1024
 LOAD_BYTES = 64 * 1024
@@ -256,14 +258,15 @@ class ShardLanes:
 
     async def _gather(self, lane: Lane) -> None:
         router = self._router
-        if not router.is_transaction or router.pending_bytes < LOAD_BYTES:
+        if router.pending_bytes < LOAD_BYTES:
             return
+        most_seconds = GATHER_SECONDS if router.is_transaction else PLAIN_GATHER_SECONDS
         full_bytes = GATHER_BYTES // max(len(self._lanes), 1)
         added = self.added_bytes - LOAD_BYTES
         while (
             self.added_bytes - added >= LOAD_BYTES
             and router.bytes_of(lane.number) < full_bytes
-            and time.monotonic() - lane.waiting_seconds < GATHER_SECONDS
+            and time.monotonic() - lane.waiting_seconds < most_seconds
         ):
             added = self.added_bytes
             await asyncio.sleep(GATHER_STEP_SECONDS)

@@ -8,8 +8,12 @@ import time
 from pathlib import Path
 
 import pytest
+from redis.crc import key_slot
 
 from benchmarks.failover import crossed_ranges
+from engine.codec.block import Block
+from engine.replay import cluster_delivery
+from engine.replay.cluster_delivery import ClusterDelivery
 from engine.settings import TargetSettings
 from engine.supervision.states import TaskState
 from tests.conditions import holds
@@ -123,5 +127,47 @@ async def test_a_primary_that_hangs_is_left_when_it_has_been_replaced(
             await asyncio.to_thread(load.stop)
             await asyncio.to_thread(target.is_ok)
             await run.reaches_offset(offset_of(source))
+            assert run.task.status().full_resyncs == 1
+            assert await asyncio.to_thread(differences, source, target) == []
+
+
+async def test_a_primary_that_hangs_does_not_let_the_others_fill_the_memory(
+    start_server: StartServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind the one command that waits, blocks for the others are held until it is on the target."""
+    most, value = 1024 * 1024, b"x" * 1000
+    unconfirmed: list[int] = []
+    waiting: set[int] = set()
+    send = ClusterDelivery.send
+
+    async def watched(self: ClusterDelivery, block: Block, received_seconds: float) -> None:
+        waiting.add(id(block))
+        await send(self, block, received_seconds)
+        waiting.discard(id(block))
+        unconfirmed.append(sum(len(it.data) for it in self.unconfirmed))
+
+    monkeypatch.setattr(cluster_delivery, "UNCONFIRMED_BYTES", most)
+    monkeypatch.setattr(ClusterDelivery, "send", watched)
+    source = start_server(NAME, config=CONFIG)
+    with RunningCluster(BINARIES[NAME], replicas=0) as target, source.client() as client:
+        client.set("first", 1)
+        async with running(settings_to(source, target, tmp_path)) as run:
+            await run.reaches(lambda: run.task.state is TaskState.STREAM, "the stream")
+            await run.reaches_offset(offset_of(source))
+            victim = target.primaries()[0]
+            keys = [f"key:{number}" for number in range(600)]
+            here = [it for it in keys if target.primary_of(key_slot(it.encode())) is victim]
+            elsewhere = [it for it in keys if it not in here]
+            unconfirmed.clear()
+            with paused(victim.server):
+                client.set(here[0], 1)
+                for _ in range(8):
+                    for key in elsewhere:
+                        client.append(key, value)
+                await run.reaches(
+                    lambda: waiting and max(unconfirmed, default=0) >= most, "a block waits"
+                )
+            await run.reaches_offset(offset_of(source))
+            assert max(unconfirmed) < 2 * most
             assert run.task.status().full_resyncs == 1
             assert await asyncio.to_thread(differences, source, target) == []
