@@ -92,7 +92,7 @@ class CommandReader:
         return StreamOutOfStep(
             f"the replication stream is out of step at offset {at}: {message}",
             offset=at,
-            detail=f"bytes {bytes(self.ptr[self.pos : min(self.pos + 24, self.end)])!r}",
+            detail=f"bytes {bytes(self.window[self.pos : self.pos + 24])!r}",
             hint="it came twice like this: look for what changes bytes between source and redis-ferry, or run the "
             "same command under another --task-id for a full resync",
         )
@@ -194,8 +194,9 @@ class CommandReader:
 
     def read_inline(self):
         """`select 3` or `PING` on a line of its own, as sources before 2.8 send them: 0 or 2."""
-        stop: cython.Py_ssize_t = min(self.pos + MAX_LINE_BYTES, self.end)
-        line, separator, _ = bytes(self.ptr[self.pos : stop]).partition(b"\r\n")
+        line, separator, _ = bytes(self.window[self.pos : self.pos + MAX_LINE_BYTES]).partition(
+            b"\r\n"
+        )
         if not separator and len(line) < MAX_LINE_BYTES and line[:1].isalpha():
             return 0
         name, _, number = line.partition(b" ")
@@ -245,4 +246,4 @@ class CommandReader:
         if index >= self.arguments_done or index >= KEPT_ARGUMENTS:
             return b""
         start: cython.Py_ssize_t = self.argument_start[index]
-        return bytes(self.ptr[start : start + self.argument_bytes[index]])
+        return bytes(self.window[start : start + self.argument_bytes[index]])

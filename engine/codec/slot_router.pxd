@@ -7,7 +7,6 @@ cdef enum:
     RULES = 2048
     HELD = 0
 
-cdef Py_ssize_t COPIES_BYTES
 cdef bytes MULTI
 cdef bytes EXEC
 cdef unsigned long long[2048] RULE_NAMES
@@ -20,25 +19,17 @@ cdef unsigned long long name_code(const unsigned char* data, Py_ssize_t start, P
 cdef Py_ssize_t find_rule(const unsigned char* data, Py_ssize_t start, Py_ssize_t count) noexcept
 
 cdef class SlotQueue:
+    cdef OutBuffer store
     cdef Py_ssize_t capacity
-    cdef long long[::1] places
-    cdef long long[::1] sizes
+    cdef long long[::1] ends
     cdef int[::1] following
     cdef int[::1] touched
     cdef Py_ssize_t entries
     cdef Py_ssize_t touched_slots
-    cdef Py_ssize_t total_bytes
-    cdef list kept
-    cdef object newest
-    cdef OutBuffer copies
-    cdef list sources
-    cdef int add(self, const unsigned char* source, Py_ssize_t start, Py_ssize_t count, object owner) except -1
-    cdef int write(self, Py_ssize_t entry, OutBuffer out) except -1
     cdef int grow(self) except -1
     cdef int clear(self) except -1
 
 cdef class SlotRouter(CommandReader):
-    cdef bytes block
     cdef list queues
     cdef int[::1] homes
     cdef int[::1] heads
@@ -76,7 +67,7 @@ cdef class SlotRouter(CommandReader):
     cdef int slot_by(self, Py_ssize_t rule) noexcept
     cdef int take(self, int slot, long long offset) except -1
     cpdef put(self, int slot, bytes command)
-    cdef int append(self, int slot, const unsigned char* source, Py_ssize_t start, Py_ssize_t count, object owner) except -1
+    cdef int append(self, int slot, const unsigned char* source, Py_ssize_t start, Py_ssize_t count) except -1
     cdef list all_arguments(self)
     cpdef take_batch(self, int number, long long offset, tuple every_slot, long long least)
     cdef tuple group_ending(self, long long offset, tuple every_slot, bint is_transaction)

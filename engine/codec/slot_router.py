@@ -38,7 +38,7 @@ KEY_PREFIX = b"redis-ferry:slot:{"
 HELD_QUEUE = HELD
 MULTI = b"*1\r\n$5\r\nMULTI\r\n"
 EXEC = b"*1\r\n$4\r\nEXEC\r\n"
-COPIES_BYTES = 64 * 1024
+MOST_KEPT_BYTES = 8 * 1024 * 1024
 
 
 def name_code(data, start, count):
@@ -130,34 +130,25 @@ class SlotBatch:
 
 @cython.cclass
 class SlotQueue:
-    """Commands on their way to one shard: where each lies, and which is the next one of its slot.
+    """Commands on their way to one shard: their bytes, and for each the next one of its slot.
 
-    They lie in the blocks that they came in, which are kept until a batch takes them, or in copies of the queue's own.
-    touched: slots in the order of their first command. total_bytes: of all commands that came since the last batch.
+    touched: slots in the order of their first command.
     """
 
     def __init__(self) -> None:
+        self.store = OutBuffer(64 * 1024)
         self.capacity = 1024
-        self.places = array("q", [0]) * self.capacity
-        self.sizes = array("q", [0]) * self.capacity
+        self.ends = array("q", [0]) * self.capacity
         self.following = array("i", [0]) * self.capacity
         self.touched = array("i", [0]) * self.capacity
         self.entries = 0
         self.touched_slots = 0
-        self.total_bytes = 0
-        self.kept = []
-        self.newest = None
-        self.copies = OutBuffer(COPIES_BYTES)
-        self.sources = []  # where no addresses are to be had: what each place is counted in
 
     def grow(self):
         self.capacity *= 2
-        places = array("q", [0]) * self.capacity
-        places[: self.entries] = array("q", self.places)
-        self.places = places
-        sizes = array("q", [0]) * self.capacity
-        sizes[: self.entries] = array("q", self.sizes)
-        self.sizes = sizes
+        ends = array("q", [0]) * self.capacity
+        ends[: self.entries] = array("q", self.ends)
+        self.ends = ends
         following = array("i", [0]) * self.capacity
         following[: self.entries] = array("i", self.following)
         self.following = following
@@ -166,53 +157,14 @@ class SlotQueue:
         self.touched = touched
         return 0
 
-    def add(self, source, start, count, owner):
-        """One more command, `count` bytes of `source` from `start`, which lie in `owner`; None: they are copied."""
-        entry: cython.Py_ssize_t = self.entries
-        if entry == self.capacity:
-            self.grow()
-        if owner is None:
-            if self.copies.pos + count > self.copies.capacity:  # what lies in them must not move
-                self.kept.append(self.copies)
-                self.copies = OutBuffer(max(COPIES_BYTES, count))
-            self.copies.put(source, start, count)
-            source = self.copies.ptr
-            start = self.copies.pos - count
-        elif owner is not self.newest:
-            self.kept.append(owner)
-            self.newest = owner
-        if cython.compiled:
-            self.places[entry] = cython.cast(cython.Py_ssize_t, source + start)
-        else:
-            self.places[entry] = start
-            self.sources.append(source)
-        self.sizes[entry] = count
-        self.following[entry] = -1
-        self.total_bytes += count
-        self.entries = entry + 1
-        return 0
-
-    def write(self, entry, out):
-        """Append a command to `out`."""
-        if cython.compiled:
-            source: cython.p_uchar = cython.cast(
-                cython.p_uchar, cython.cast(cython.Py_ssize_t, self.places[entry])
-            )
-            out.put(source, 0, self.sizes[entry])
-        else:
-            out.put(self.sources[entry], self.places[entry], self.sizes[entry])
-        return 0
-
     def clear(self):
         self.entries = 0
         self.touched_slots = 0
-        self.total_bytes = 0
-        self.kept = []
-        self.newest = None
-        self.sources = []
-        self.copies.pos = 0
-        if self.copies.capacity > COPIES_BYTES:  # one huge value must not keep its memory for ever
-            self.copies = OutBuffer(COPIES_BYTES)
+        self.store.pos = 0
+        if (
+            self.store.capacity > MOST_KEPT_BYTES
+        ):  # one huge value must not keep its memory for ever
+            self.store = OutBuffer(64 * 1024)
         return 0
 
 
@@ -231,7 +183,6 @@ class SlotRouter(CommandReader):
 
     def __init__(self, suffix, is_transaction) -> None:
         CommandReader.__init__(self, 0)
-        self.block = b""
         self.queues = [SlotQueue()]
         self.homes = array("i", [HELD]) * SLOTS
         self.heads = array("i", [-1]) * SLOTS
@@ -270,9 +221,9 @@ class SlotRouter(CommandReader):
         return sum([self.bytes_of(number) for number in range(1, len(self.queues))])
 
     def bytes_of(self, number):
-        """Bytes in one queue, with those that were moved out of it since its last batch."""
+        """Bytes in one queue."""
         queue: SlotQueue = self.queues[number]
-        return queue.total_bytes
+        return queue.store.pos
 
     def has_any(self, number):
         """Whether a queue has commands."""
@@ -320,13 +271,12 @@ class SlotRouter(CommandReader):
             return 0
         queue: SlotQueue = self.queues[self.homes[slot]]
         entry: cython.int = self.heads[slot]
-        moved = OutBuffer(64)
+        start: cython.longlong
         self.heads[slot] = -1
         self.homes[slot] = number
         while entry >= 0:
-            moved.pos = 0
-            queue.write(entry, moved)
-            self.append(slot, moved.ptr, 0, moved.pos, None)
+            start = queue.ends[entry - 1] if entry > 0 else 0
+            self.append(slot, queue.store.ptr, start, queue.ends[entry] - start)
             entry = queue.following[entry]
         return 0
 
@@ -334,11 +284,13 @@ class SlotRouter(CommandReader):
         """The commands of a slot that no batch has taken."""
         queue: SlotQueue = self.queues[self.homes[slot]]
         entry: cython.int = self.heads[slot]
-        found = OutBuffer(64)
+        start: cython.longlong
+        parts = []
         while entry >= 0:
-            queue.write(entry, found)
+            start = queue.ends[entry - 1] if entry > 0 else 0
+            parts.append(bytes(queue.store.data[start : queue.ends[entry]]))
             entry = queue.following[entry]
-        return found.take()
+        return b"".join(parts)
 
     def compact(self, number):
         """Let go of what was moved away from a queue."""
@@ -358,14 +310,8 @@ class SlotRouter(CommandReader):
         return KEY_PREFIX + self.tags[4 * slot : 4 * slot + 4] + b"}" + self.suffix
 
     def add(self, data):
-        """Take whole commands, to be gone on with by `run`. They are not copied: `data` is kept while it is needed."""
-        self.block = data if self.command == self.end else self.block[self.command :] + data
-        self.pos = self.command = 0
-        self.end = len(self.block)
-        if cython.compiled:
-            self.ptr = cython.cast(cython.p_uchar, cython.cast(cython.p_char, self.block))
-        else:
-            self.ptr = self.block
+        """Take whole commands, to be gone on with by `run`."""
+        self.add_bytes(data)
 
     def run(self, offset):
         """Take commands up to the end of what was added, or to one that is an `event`: then True.
@@ -448,23 +394,26 @@ class SlotRouter(CommandReader):
         if self.has_skip and offset >= 0 and offset <= self.skip_table[slot]:
             self.skipped += 1
             return 0
-        self.append(slot, self.ptr, self.command, self.pos - self.command, self.block)
+        self.append(slot, self.ptr, self.command, self.pos - self.command)
         return 0
 
     def put(self, slot, command):
         """Put an encoded command of the caller's making into a slot's group."""
         if cython.compiled:
             pointer: cython.p_uchar = command
-            self.append(slot, pointer, 0, len(command), command)
+            self.append(slot, pointer, 0, len(command))
         else:
-            self.append(slot, command, 0, len(command), command)
+            self.append(slot, command, 0, len(command))
 
-    def append(self, slot, source, start, count, owner):
-        home: cython.int = self.homes[slot]
-        queue: SlotQueue = self.queues[home]
+    def append(self, slot, source, start, count):
+        queue: SlotQueue = self.queues[self.homes[slot]]
         entry: cython.Py_ssize_t = queue.entries
-        # A slot waits for longer than a block may stay in memory for a part of it.
-        queue.add(source, start, count, None if home == HELD else owner)
+        if entry == queue.capacity:
+            queue.grow()
+        queue.store.put(source, start, count)
+        queue.ends[entry] = queue.store.pos
+        queue.following[entry] = -1
+        queue.entries = entry + 1
         if self.heads[slot] < 0:
             self.heads[slot] = entry
             queue.touched[queue.touched_slots] = slot
@@ -489,7 +438,7 @@ class SlotRouter(CommandReader):
                 size = size * 10 + self.ptr[at] - 48
                 at += 1
             at += 2
-            arguments.append(bytes(self.ptr[at : at + size]))
+            arguments.append(bytes(self.window[at : at + size]))
             at += size + 2
         return arguments
 
@@ -553,7 +502,8 @@ class SlotRouter(CommandReader):
                 out.put_bytes(MULTI)
                 count = 2
             while entry >= 0:
-                queue.write(entry, out)
+                start = queue.ends[entry - 1] if entry > 0 else 0
+                out.put(queue.store.ptr, start, queue.ends[entry] - start)
                 count += 1
                 entry = queue.following[entry]
             if is_transaction or is_for_all:
