@@ -70,13 +70,16 @@ class Findings:
 
 
 def growth(samples: Sequence[Sample], findings: Findings) -> None:
-    """Compare the beginning and the end of the last run of the worker; note what has grown."""
+    """Compare the second quarter and the last of the last run of the worker; note what has grown.
+
+    In its first minutes a worker's buffers and lists fill up to their bounds.
+    """
     if not samples:
         findings.failures.append("the worker was never seen")
         return
     last_run = [it for it in samples if it.run == samples[-1].run]
     part = max(1, len(last_run) // 4)
-    first, last = last_run[:part], last_run[-part:]
+    first, last = last_run[part : 2 * part] or last_run, last_run[-part:]
     findings.rss_max_bytes = max(it.rss_bytes for it in samples)
     findings.rss_first_bytes = int(statistics.median(it.rss_bytes for it in first))
     findings.rss_last_bytes = int(statistics.median(it.rss_bytes for it in last))

@@ -33,7 +33,8 @@ def test_half_a_minute_of_faults_leaves_no_difference_and_nothing_grows(tmp_path
 )
 def test_growth_is_judged_within_the_last_run(last: Sample, failures: list[str]) -> None:
     findings = Findings()
-    samples = [Sample(1, 10 * MIB, 5)] * 8 + [Sample(2, 60 * MIB, 12)] * 8 + [last] * 4
+    samples = [Sample(1, 10 * MIB, 5)] * 8 + [Sample(2, 30 * MIB, 12)] * 4
+    samples += [Sample(2, 60 * MIB, 12)] * 8 + [last] * 4
     growth(samples, findings)
     assert findings.failures == failures
     assert findings.rss_max_bytes >= 60 * MIB
