@@ -38,7 +38,8 @@ KEY_PREFIX = b"redis-ferry:slot:{"
 HELD_QUEUE = HELD
 MULTI = b"*1\r\n$5\r\nMULTI\r\n"
 EXEC = b"*1\r\n$4\r\nEXEC\r\n"
-MOST_KEPT_BYTES = 8 * 1024 * 1024
+# Buffers that have grown beyond it by one huge value are let go; a batch under load, with its checkpoints, stays below.
+MOST_KEPT_BYTES = 16 * 1024 * 1024
 
 
 def name_code(data, start, count):
@@ -161,9 +162,7 @@ class SlotQueue:
         self.entries = 0
         self.touched_slots = 0
         self.store.pos = 0
-        if (
-            self.store.capacity > MOST_KEPT_BYTES
-        ):  # one huge value must not keep its memory for ever
+        if self.store.capacity > MOST_KEPT_BYTES:
             self.store = OutBuffer(64 * 1024)
         return 0
 
@@ -520,8 +519,12 @@ class SlotRouter(CommandReader):
             groups += 1
         starts[groups] = out.pos
         queue.clear()
+        data = bytes(memoryview(out.data)[: out.pos])
+        out.pos = 0
+        if out.capacity > MOST_KEPT_BYTES:
+            self.out = OutBuffer(256 * 1024)
         return SlotBatch(
-            out.take(),
+            data,
             group_slots[:groups],
             group_starts[: groups + 1],
             group_replies[:groups],

@@ -16,6 +16,7 @@ import structlog
 from engine.codec.command_text import encode
 from engine.codec.stream import StreamTranscoder
 from engine.errors import SourceNotReady, SourceRefused, UnsupportedByTarget
+from engine.replay.answer_size import AnswerSize
 from engine.replay.keys_in_doubt import KeysInDoubt
 from engine.replay.margin import Margin
 from engine.replay.refused_keys import RefusedKeys
@@ -25,10 +26,7 @@ from engine.stats import LineStats
 
 log = structlog.get_logger("engine.replay")
 
-FIRST_AT_ONCE = 20
-MOST_AT_ONCE = 500
-# What an answer may come to before fewer keys are asked for, and what all that wait for their place may.
-ANSWER_BYTES = 4 * 1024 * 1024
+# What all answers that wait for their place may come to.
 HELD_BYTES = 32 * 1024 * 1024
 ASK_AGAIN_SECONDS = 1.0
 # The stream stands while the source is asked: at most half of the time.
@@ -69,7 +67,7 @@ class Resolving:
         self._timer: asyncio.TimerHandle | None = None
         self._answers: deque[tuple[int, list[SourceValue]]] = deque()
         self._held_bytes = 0
-        self._at_once = FIRST_AT_ONCE
+        self._size = AnswerSize()
         self._ask_at = 0.0
         self._margin = Margin()
         self._gone_since: dict[bytes, float] = {}
@@ -103,7 +101,7 @@ class Resolving:
         return False
 
     async def _ask(self, now: float) -> bool:
-        keys = self._in_doubt.take(self._at_once)
+        keys = self._in_doubt.take(self._size.at_once)
         try:
             found = await self._settlement.fetch([(0, key) for key in keys])
         except SourceNotReady as error:
@@ -147,10 +145,7 @@ class Resolving:
     def _note_size(self, values: list[SourceValue]) -> None:
         size = _size(values)
         self._held_bytes += size
-        if size > ANSWER_BYTES:
-            self._at_once = max(1, self._at_once // 2)
-        elif size < ANSWER_BYTES // 4:
-            self._at_once = min(2 * self._at_once, MOST_AT_ONCE)
+        self._size.note(size)
 
     def take_due(self) -> list[bytes]:
         """The commands of the answer that is due; behind them its keys are what they are at the source.

@@ -13,7 +13,9 @@ import contextlib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import compress, groupby
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 import structlog
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -33,7 +35,6 @@ log = structlog.get_logger("engine.replay")
 
 # Few, so that the answers of one request lie within a millisecond where the source tells no moments.
 KEYS_AT_ONCE = 500
-WHOLES_AT_ONCE = 20
 OFFSET_TRIES = 50
 # At the start, or inside redis-py's words about a command of a pipeline.
 _NOT_NOW = re.compile(
@@ -43,10 +44,14 @@ _NOT_NOW = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """Commands that make the expiries true for the stream's state at `offset`; they end in database 0."""
+    """Commands that make the expiries true for the stream's state at `offset`; they end in database 0.
+
+    payload_bytes: of the values in the source's answer.
+    """
 
     offset: int
     commands: list[bytes]
+    payload_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,15 @@ class SourceValue:
     is_there: bool
     expires_ms: int = 0
     why: str = ""
+
+
+class _Answers(NamedTuple):
+    """now_ms: the moment that times count from. times: of keys, then of wholes; payloads: of wholes."""
+
+    offset: int
+    now_ms: int
+    times: list[int]
+    payloads: list[bytes | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +148,7 @@ class Settlement:
     async def ask(
         self, keys: Sequence[Key], wholes: Sequence[Key], *, removes_missing: bool = True
     ) -> Correction | None:
-        """Ask for at most KEYS_AT_ONCE and WHOLES_AT_ONCE of the target's keys; None if the source refuses to answer.
+        """Ask for at most KEYS_AT_ONCE of the target's keys, and a few as wholes; None if the source refuses to answer.
 
         removes_missing: False leaves a key that the source does not have in any case.
         Raises:
@@ -147,8 +161,9 @@ class Settlement:
         )
 
     def _known(self, keys: Sequence[Key]) -> list[tuple[Key, Key]]:
-        """Those that are the source's, as the target and as the source has them."""
-        return [(it, found) for it in keys if (found := self._source_of(*it)) is not None]
+        """Those that are the source's, as the target and as the source has them; by the source's databases."""
+        known = [(it, found) for it in keys if (found := self._source_of(*it)) is not None]
+        return sorted(known, key=lambda it: it[1][0])
 
     async def _ask(
         self,
@@ -162,27 +177,29 @@ class Settlement:
         )
         if found is None:
             return None
-        offset, now_ms, answers = found
         keys, wholes = [it for it, _ in key_pairs], [it for it, _ in whole_pairs]
-        times = answers[1 : 2 * (len(keys) + len(wholes)) : 2]
-        payloads = answers[2 * (len(keys) + len(wholes)) + 1 :: 2]
-        commands = []
-        for (db, name), left in zip(keys, times, strict=False):
+        corrections: list[tuple[int, bytes]] = []  # database, command
+        for (db, name), left in zip(keys, found.times, strict=False):
             if left >= 0:
-                commands += [encode("SELECT", db), encode("PEXPIREAT", name, now_ms + left)]
+                corrections.append((db, encode("PEXPIREAT", name, found.now_ms + left)))
             elif left == -2 and removes_missing:
                 # The source's DEL of an expired one may still be to come.
-                commands += [encode("SELECT", db), encode("DEL", name)]
-        for (db, name), left, payload in zip(wholes, times[len(keys) :], payloads, strict=True):
+                corrections.append((db, encode("DEL", name)))
+        left_of_wholes = found.times[len(keys) :]
+        for (db, name), left, payload in zip(wholes, left_of_wholes, found.payloads, strict=True):
             fit = None if payload is None else self._fit(payload)
             if fit is not None:
-                expires = 0 if left < 0 else now_ms + left
+                expires = 0 if left < 0 else found.now_ms + left
                 restore = encode("RESTORE", name, expires, fit, "REPLACE", "ABSTTL")
-                commands += [encode("SELECT", db), restore]
+                corrections.append((db, restore))
             elif payload is None and removes_missing:
-                commands += [encode("SELECT", db), encode("DEL", name)]
-        self.corrected += len(commands) // 2
-        return Correction(offset, [*commands, encode("SELECT", 0)])
+                corrections.append((db, encode("DEL", name)))
+        self.corrected += len(corrections)
+        commands = []
+        for db, some in groupby(corrections, key=itemgetter(0)):
+            commands += [encode("SELECT", db), *(command for _, command in some)]
+        size = sum(len(it) for it in found.payloads if it is not None)
+        return Correction(found.offset, [*commands, encode("SELECT", 0)], size)
 
     async def fetch(self, keys: Sequence[Key]) -> tuple[int, list[SourceValue]] | None:
         """The target's keys as they are at the source, and the offset at which they are so; None if it refuses to answer.
@@ -194,42 +211,39 @@ class Settlement:
         found = await self._of_this_history([], [it for _, it in pairs])
         if found is None:
             return None
-        offset, now_ms, answers = found
-        times, payloads = answers[1 : 2 * len(pairs) : 2], answers[2 * len(pairs) + 1 :: 2]
         asked = [it for it, _ in pairs]
         # Of a name that nobody has brought the source has no key.
-        values = [SourceValue(it, None, False, 0, "") for it in keys if it not in asked]
-        for key, left, payload in zip(asked, times, payloads, strict=True):
+        values = [SourceValue(it, None, False, 0, "") for it in set(keys).difference(asked)]
+        for key, left, payload in zip(asked, found.times, found.payloads, strict=True):
             fit = None if payload is None else self._fit(payload)
             values.append(
                 SourceValue(
                     key,
                     fit,
                     payload is not None,
-                    0 if left < 0 else now_ms + left,
+                    0 if left < 0 else found.now_ms + left,
                     self._values.reason if payload is not None and fit is None else "",
                 )
             )
-        return offset, values
+        return found.offset, values
 
-    async def _of_this_history(
-        self, keys: Sequence[Key], wholes: Sequence[Key]
-    ) -> tuple[int, int, list[Any]] | None:
-        """Offset, moment (ms) that times count from, and what `_answers` has behind them."""
+    async def _of_this_history(self, keys: Sequence[Key], wholes: Sequence[Key]) -> _Answers | None:
         found = await self._answers(keys, wholes)
         if found is None:
             return None
-        info, moment, *answers = found
+        info, moment, times, payloads = found
         history, ours = str(info.get("master_replid", "")), self._replid()
         if history and ours and history != ours:
             raise SourceNotReady(
                 f"the source that was asked for expiries has another history ({history[:8]}, not {ours[:8]})"
             )
         now_ms = 0 if self._tells_moments else moment[0] * 1000 + moment[1] // 1000
-        return int(info["master_repl_offset"]), now_ms, answers
+        return _Answers(int(info["master_repl_offset"]), now_ms, times, payloads)
 
-    async def _answers(self, keys: Sequence[Key], wholes: Sequence[Key]) -> list[Any] | None:
-        """INFO, TIME, then for each SELECT and a time, then for each of `wholes` SELECT and a payload; all of one moment."""
+    async def _answers(
+        self, keys: Sequence[Key], wholes: Sequence[Key]
+    ) -> tuple[dict[str, Any], tuple[int, int], list[int], list[bytes | None]] | None:
+        """INFO, TIME, a time of each, a payload of each of `wholes`; all of one moment."""
         is_cluster = self._shard is not None and self._shard.is_cluster
         await self._follow_source()
         pipe = self._client.pipeline(transaction=not is_cluster)
@@ -239,12 +253,14 @@ class Settlement:
         pipe.execute_command("INFO", "replication")
         pipe.execute_command("TIME")
         question = "PEXPIRETIME" if self._tells_moments else "PTTL"
-        for db, name in (*keys, *wholes):
+        asked = [(question, it) for it in (*keys, *wholes)] + [("DUMP", it) for it in wholes]
+        is_told: list[bool] = []  # of each answer, whether it is more than SELECT's
+        for db, some in groupby(asked, key=lambda it: it[1][0]):
             pipe.execute_command("SELECT", db)
-            pipe.execute_command(question, name)
-        for db, name in wholes:
-            pipe.execute_command("SELECT", db)
-            pipe.execute_command("DUMP", name)
+            is_told.append(False)
+            for command, (_, name) in some:
+                pipe.execute_command(command, name)
+                is_told.append(True)
         try:
             found = await (self._ask_at_one_offset(pipe) if is_cluster else pipe.execute())
         except (RedisConnectionError, RedisTimeoutError, OSError) as error:
@@ -260,7 +276,10 @@ class Settlement:
             self.refused = text
             return None
         raise_if_cancelled()
-        return list(found)
+        info, moment, *answers = found
+        told = list(compress(answers, is_told))
+        times = len(keys) + len(wholes)
+        return info, moment, told[:times], told[times:]
 
     def _fit(self, payload: Any) -> bytes | None:
         """The payload as the target takes it; None if it cannot have the value, which was refused before."""

@@ -12,10 +12,11 @@ import structlog
 from engine.codec.command_keys import keys_of
 from engine.codec.stream import StreamTranscoder
 from engine.errors import SourceNotReady, TargetRejected
+from engine.replay.answer_size import AnswerSize
 from engine.replay.brought import Brought
 from engine.replay.margin import Margin
 from engine.replay.owed import Key, OwedExpiries, OwedFile
-from engine.replay.settlement import KEYS_AT_ONCE, WHOLES_AT_ONCE, Correction
+from engine.replay.settlement import KEYS_AT_ONCE, Correction
 from engine.stats import LineStats
 
 log = structlog.get_logger("engine.replay")
@@ -92,6 +93,7 @@ class Settling:
         self._names: Iterator[Key] | None = None
         self._swaps = 0
         self._ask_at = 0.0
+        self._size = AnswerSize()  # of wholes
         self.correction: Correction | None = None
         transcoder.add_late_keys(owed.keys, owed.wholes)
         transcoder.is_settling = owed.scans_keys or owed.scans_hashes or owed.reads_file
@@ -186,6 +188,7 @@ class Settling:
         except SourceNotReady as error:
             log.debug("expiry.cannot_ask", error=str(error))
             self._put_back()
+            self._size.shrink()
             self._ask_at = time.monotonic() + ASK_AGAIN_SECONDS
             return False
         if self.correction is None:
@@ -198,6 +201,8 @@ class Settling:
             self._asked = ([], [])
             self._transcoder.release_late_keys()
             return True
+        if batch[1]:
+            self._size.note(self.correction.payload_bytes)
         self._transcoder.pause_at = self.correction.offset
         return True
 
@@ -254,13 +259,14 @@ class Settling:
             self._found, self._pages = ([], []), None
             self._owed.scans_keys = self._owed.scans_hashes = True
         self._was_found = False
-        batch: Batch = self._transcoder.take_late(KEYS_AT_ONCE, WHOLES_AT_ONCE)
+        batch: Batch = self._transcoder.take_late(KEYS_AT_ONCE, self._size.at_once)
         while not any(batch):
             self._was_found = True
             if any(self._found):
                 keys, wholes = self._found
-                batch = keys[:KEYS_AT_ONCE], wholes[:WHOLES_AT_ONCE]
-                self._found = keys[KEYS_AT_ONCE:], wholes[WHOLES_AT_ONCE:]
+                most = self._size.at_once
+                batch = keys[:KEYS_AT_ONCE], wholes[:most]
+                self._found = keys[KEYS_AT_ONCE:], wholes[most:]
                 break
             if self._owed.reads_file:
                 self._was_found = False
@@ -271,14 +277,14 @@ class Settling:
                 return None
         keys, wholes = batch
         # Of a key that the target had before only the expiry is ours to set.
-        kept = [it for it in wholes if self._brought.is_kept(*it)]
+        kept = {it for it in wholes if self._brought.is_kept(*it)}
         return [*keys, *kept], [it for it in wholes if it not in kept]
 
     def _next_names(self) -> list[Key]:
         """Some of those that memory had no room for; none at the end of the file."""
         if self._names is None:
             self._names = self._file.wholes()
-        names = list(dict.fromkeys(islice(self._names, WHOLES_AT_ONCE)))
+        names = list(dict.fromkeys(islice(self._names, self._size.at_once)))
         if not names:
             self._names = None
             self._owed.reads_file = False
