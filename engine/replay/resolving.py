@@ -26,6 +26,7 @@ from engine.stats import LineStats
 
 log = structlog.get_logger("engine.replay")
 
+MOST_AT_ONCE = 500
 # What all answers that wait for their place may come to.
 HELD_BYTES = 32 * 1024 * 1024
 ASK_AGAIN_SECONDS = 1.0
@@ -67,7 +68,7 @@ class Resolving:
         self._timer: asyncio.TimerHandle | None = None
         self._answers: deque[tuple[int, list[SourceValue]]] = deque()
         self._held_bytes = 0
-        self._size = AnswerSize()
+        self._size = AnswerSize(most=MOST_AT_ONCE)
         self._ask_at = 0.0
         self._margin = Margin()
         self._gone_since: dict[bytes, float] = {}

@@ -23,6 +23,7 @@ log = structlog.get_logger("engine.replay")
 
 Batch = tuple[list[Key], list[Key]]
 
+WHOLES_AT_ONCE = 100
 ASK_AGAIN_SECONDS = 1.0  # a source whose control connection does not answer
 
 
@@ -93,7 +94,7 @@ class Settling:
         self._names: Iterator[Key] | None = None
         self._swaps = 0
         self._ask_at = 0.0
-        self._size = AnswerSize()  # of wholes
+        self._size = AnswerSize(most=WHOLES_AT_ONCE)  # of wholes
         self.correction: Correction | None = None
         transcoder.add_late_keys(owed.keys, owed.wholes)
         transcoder.is_settling = owed.scans_keys or owed.scans_hashes or owed.reads_file
