@@ -24,12 +24,7 @@ from engine.errors import EngineError, TargetLinkLost
 from engine.replay.cluster_routing import ClusterRouting
 from engine.replay.delivery import DeliveryEvents
 from engine.replay.held_slots import HeldSlots
-from engine.replay.shard_lanes import (
-    GATHER_STEP_SECONDS,
-    LaneEvents,
-    Mark,
-    ShardLanes,
-)
+from engine.replay.shard_lanes import GATHER_STEP_SECONDS, LaneEvents, Mark, ShardLanes
 from engine.replay.token_bucket import TokenBucket
 from engine.settings import TaskSettings
 from engine.stats import LineStats
@@ -121,12 +116,10 @@ class ClusterDelivery:
             on_failed=self._fail,
         )
         self._blocks: deque[tuple[int, Block]] = deque()  # not on the target, with their numbers
-        self._unconfirmed_bytes = 0  # of those
-        self._count = 0
+        self._count = self._unconfirmed_bytes = 0  # the newest number; bytes of those blocks
         self._offset = 0
-        self._passed_offset = -1  # of the last block that left `_blocks`
         self._swept: tuple[bytes, int, int] | None = None
-        self._swept_offset = -1
+        self._swept_offset = self._passed_offset = -1  # passed: of what left `_blocks`
         self._swept_at = time.monotonic()
         self._bytes_since_sweep = 0
         self._changed = asyncio.Condition()
@@ -335,9 +328,7 @@ class ClusterDelivery:
     def _confirm(self) -> None:
         floor = self._lanes.floor
         while self._blocks and (floor is None or self._blocks[0][0] < floor.number):
-            block = self._blocks.popleft()[1]
-            self._unconfirmed_bytes -= len(block.data)
-            self._count_block(block)
+            self._count_block(self._blocks.popleft()[1])
         marks = [it for it in (floor, self._held.floor) if it is not None]
         offset = min([self._passed_offset, *(it.offset for it in marks)])
         if offset > self._stats.applied_offset:
@@ -346,6 +337,7 @@ class ClusterDelivery:
 
     def _count_block(self, block: Block) -> None:
         stats = self._stats
+        self._unconfirmed_bytes -= len(block.data)
         if self.router.split_transactions and not self._told_of_split:
             self._told_of_split = True
             log.info(
