@@ -25,6 +25,7 @@ from engine.replay.cluster_routing import ClusterRouting
 from engine.replay.delivery import DeliveryEvents
 from engine.replay.held_slots import HeldSlots
 from engine.replay.shard_lanes import GATHER_STEP_SECONDS, LaneEvents, Mark, ShardLanes
+from engine.replay.sweep_block import SweepBlock
 from engine.replay.token_bucket import TokenBucket
 from engine.settings import TaskSettings
 from engine.stats import LineStats
@@ -50,19 +51,6 @@ SWEEP_SECONDS = 5.0
 SWEEP_BYTES = 4 * 1024 * 1024
 # No reply for so long: the cluster is asked whether the node is still a primary.
 SILENCE_SECONDS = 0.5
-
-
-class SweepBlock(Block):
-    """Not commands: the checkpoint of every slot. every_slot: see SlotRouter.take_batch. is_due: now, not when it pleases."""
-
-    __slots__ = ("every_slot", "is_due")
-
-    def __init__(
-        self, every_slot: tuple[bytes, int], *, offset: int, db: int, is_due: bool
-    ) -> None:
-        super().__init__(data=b"", replies=0, offset=offset, db=db)
-        self.every_slot = every_slot
-        self.is_due = is_due
 
 
 class ClusterDelivery:
@@ -116,10 +104,12 @@ class ClusterDelivery:
             on_failed=self._fail,
         )
         self._blocks: deque[tuple[int, Block]] = deque()  # not on the target, with their numbers
-        self._count = self._unconfirmed_bytes = 0  # the newest number; bytes of those blocks
+        self._unconfirmed_bytes = 0  # of those
+        self._count = 0
         self._offset = 0
         self._swept: tuple[bytes, int, int] | None = None
-        self._swept_offset = self._passed_offset = -1  # passed: of what left `_blocks`
+        self._passed_offset = -1  # of the last block that left `_blocks`
+        self._swept_offset = -1
         self._swept_at = time.monotonic()
         self._bytes_since_sweep = 0
         self._changed = asyncio.Condition()

@@ -19,8 +19,9 @@ from engine.codec.slots import key_slot, slot_tags
 from engine.codec.stream import StreamTranscoder
 from engine.endpoint import Endpoint
 from engine.errors import EngineError, TargetNotReady
-from engine.replay.cluster_delivery import ClusterDelivery, SweepBlock
+from engine.replay.cluster_delivery import ClusterDelivery
 from engine.replay.delivery import DeliveryEvents
+from engine.replay.sweep_block import SweepBlock
 from engine.replay.target_session import TargetSession
 from engine.replay.token_bucket import TokenBucket
 from engine.settings import ConflictPolicy, DeliveryMode, TaskSettings

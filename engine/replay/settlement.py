@@ -148,7 +148,7 @@ class Settlement:
     async def ask(
         self, keys: Sequence[Key], wholes: Sequence[Key], *, removes_missing: bool = True
     ) -> Correction | None:
-        """Ask for at most KEYS_AT_ONCE of the target's keys, and a few as wholes; None if the source refuses to answer.
+        """Ask for at most KEYS_AT_ONCE of the target's keys, and as many wholes as may be held at once; None if the source refuses to answer.
 
         removes_missing: False leaves a key that the source does not have in any case.
         Raises:

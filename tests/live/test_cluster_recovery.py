@@ -142,8 +142,10 @@ async def test_a_primary_that_hangs_does_not_let_the_others_fill_the_memory(
 
     async def watched(self: ClusterDelivery, block: Block, received_seconds: float) -> None:
         waiting.add(id(block))
-        await send(self, block, received_seconds)
-        waiting.discard(id(block))
+        try:
+            await send(self, block, received_seconds)
+        finally:
+            waiting.discard(id(block))
         unconfirmed.append(sum(len(it.data) for it in self.unconfirmed))
 
     monkeypatch.setattr(cluster_delivery, "UNCONFIRMED_BYTES", most)
