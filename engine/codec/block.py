@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from array import array
+
 
 class Block:
     """Encoded commands for one target shard.
@@ -14,7 +16,7 @@ class Block:
     commands between MULTI and it. guard_replies: replies before MULTI's own (checkpoint.py, guard).
     skipped: replies by which the target kept what it had. is_exact: expiries in it reach the target without a margin.
     is_alone: to be sent when everything before it is confirmed, and nothing behind it before it is. may_be_gone: what it
-    names may have expired meanwhile.
+    names may have expired meanwhile. index: of a block for a cluster, where its commands lie (slot_index.py).
     """
 
     __slots__ = (
@@ -22,6 +24,7 @@ class Block:
         "data",
         "db",
         "guard_replies",
+        "index",
         "is_alone",
         "is_exact",
         "is_transaction",
@@ -47,6 +50,7 @@ class Block:
         is_transaction: bool = False,
         guard_replies: int = 0,
         shard: int = 0,
+        index: array[int] | None = None,
     ) -> None:
         self.data = data
         self.replies = replies
@@ -57,6 +61,7 @@ class Block:
         self.is_transaction = is_transaction
         self.guard_replies = guard_replies
         self.shard = shard
+        self.index = index
         self.received_seconds = 0.0
         self.sent_seconds = 0.0
         self.skipped = 0

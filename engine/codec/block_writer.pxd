@@ -1,5 +1,6 @@
 from engine.codec.command_reader cimport CommandReader
 from engine.codec.out_buffer cimport OutBuffer
+from engine.codec.slot_index cimport SlotIndex
 
 cdef class BlockWriter(CommandReader):
     cdef public long long offset
@@ -21,6 +22,8 @@ cdef class BlockWriter(CommandReader):
     cdef bint is_open
     cdef int block_replies
     cdef int block_commands
+    cdef bint has_index
+    cdef SlotIndex index
     cpdef set_replid(self, str replid)
     cpdef cut_at(self, offsets)
     cdef int pass_cuts(self) except -1

@@ -13,6 +13,7 @@ except ModuleNotFoundError:
 if not cython.compiled:
     from engine.codec.command_reader import CommandReader
     from engine.codec.out_buffer import OutBuffer
+    from engine.codec.slot_index import SlotIndex
 
 from engine.codec.block import Block
 
@@ -53,6 +54,8 @@ class BlockWriter(CommandReader):
         self.is_open = False
         self.block_replies = 0
         self.block_commands = 0
+        self.has_index = plan.tells_slots
+        self.index = SlotIndex()
 
     def set_replid(self, replid):
         """The history goes on under another id (PSYNC2); blocks closed from now on say so."""
@@ -159,8 +162,10 @@ class BlockWriter(CommandReader):
             self.put_token()
             out.put_bytes(b"$1\r\n1\r\n*1\r\n$4\r\nEXEC\r\n")
             self.block_replies += 3  # HDEL, HSET, EXEC
+        index = self.index.take(out.pos) if self.has_index else None
         block = Block(
             data=out.take(),
+            index=index,
             replies=self.block_replies,
             commands=self.block_commands,
             offset=self.offset,

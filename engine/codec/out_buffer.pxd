@@ -6,6 +6,8 @@ cdef class OutBuffer:
     cdef bind(self)
     cdef int make_room(self, Py_ssize_t count) except -1
     cdef int put(self, const unsigned char* source, Py_ssize_t start, Py_ssize_t count) except -1
+    cdef Py_ssize_t reserve(self, Py_ssize_t count) except -1
+    cdef void put_at(self, Py_ssize_t place, const unsigned char* source, Py_ssize_t start, Py_ssize_t count) noexcept
     cdef int put_bytes(self, bytes text) except -1
     cdef int put_byte(self, unsigned char value) except -1
     cdef int put_number(self, unsigned long long value) except -1

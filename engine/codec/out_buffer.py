@@ -44,6 +44,21 @@ class OutBuffer:
         self.pos += count
         return 0
 
+    def reserve(self, count):
+        """Leave `count` bytes to be filled by `put_at`; where they begin."""
+        start: cython.Py_ssize_t = self.pos
+        if self.pos + count > self.capacity:
+            self.make_room(count)
+        self.pos += count
+        return start
+
+    def put_at(self, place, source, start, count):
+        """Fill a part of what was reserved."""
+        if cython.compiled:
+            memcpy(self.ptr + place, source + start, count)
+        else:
+            self.data[place : place + count] = source[start : start + count]
+
     def put_bytes(self, text):
         count: cython.Py_ssize_t = len(text)
         if cython.compiled:

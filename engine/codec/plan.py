@@ -78,4 +78,5 @@ class StreamPlan:
     block_bytes: int = 128 * 1024
     support: CommandSupport | None = None
     skips_refused: bool = False  # as SnapshotPlan
+    tells_slots: bool = False  # blocks for a slot router say where their commands lie
     replaces_libraries: bool = False  # a library of functions that the target has gives way

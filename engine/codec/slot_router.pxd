@@ -1,39 +1,37 @@
 from engine.codec.command_reader cimport KEPT_ARGUMENTS, CommandReader
 from engine.codec.out_buffer cimport OutBuffer
+from engine.codec.slot_index cimport INDEX_SHIFT
+from engine.codec.slot_queue cimport MOST_KEPT_BYTES, NOBODY, SlotQueue
+from engine.codec.slot_rules cimport RULE_FIRST, RULE_LAST, RULE_STEP, find_rule
 from engine.codec.slots cimport slot_of
+
+cdef extern from *:
+    """
+    #if defined(__GNUC__)
+    #define redis_ferry_prefetch(place) __builtin_prefetch(place)
+    #else
+    #define redis_ferry_prefetch(place) ((void)(place))
+    #endif
+    """
+    void prefetch "redis_ferry_prefetch"(const int* place) noexcept
 
 cdef enum:
     SLOTS = 16384
-    RULES = 2048
     HELD = 0
 
+cdef enum:
+    HOME = 0
+    HEAD = 1
+    TAIL = 2
+
+cdef Py_ssize_t AHEAD
 cdef bytes MULTI
 cdef bytes EXEC
-cdef unsigned long long[2048] RULE_NAMES
-cdef int[2048] RULE_BYTES
-cdef int[2048] RULE_FIRST
-cdef int[2048] RULE_LAST
-cdef int[2048] RULE_STEP
-
-cdef unsigned long long name_code(const unsigned char* data, Py_ssize_t start, Py_ssize_t count) noexcept
-cdef Py_ssize_t find_rule(const unsigned char* data, Py_ssize_t start, Py_ssize_t count) noexcept
-
-cdef class SlotQueue:
-    cdef OutBuffer store
-    cdef Py_ssize_t capacity
-    cdef long long[::1] ends
-    cdef int[::1] following
-    cdef int[::1] touched
-    cdef Py_ssize_t entries
-    cdef Py_ssize_t touched_slots
-    cdef int grow(self) except -1
-    cdef int clear(self) except -1
 
 cdef class SlotRouter(CommandReader):
     cdef list queues
-    cdef int[::1] homes
-    cdef int[::1] heads
-    cdef int[::1] tails
+    cdef int[::1] places
+    cdef long long[::1] sums
     cdef long long[::1] written
     cdef OutBuffer out
     cdef bytes tags
@@ -51,6 +49,11 @@ cdef class SlotRouter(CommandReader):
     cdef bint is_split
     cdef public object event
     cdef public bytearray tainted
+    cdef bytes block
+    cdef long long block_at
+    cdef long long[::1] index
+    cdef Py_ssize_t index_entries
+    cdef Py_ssize_t index_at
     cpdef Py_ssize_t bytes_of(self, int number) except -1
     cpdef bint has_any(self, int number) except -1
     cpdef int add_queue(self) except -1
@@ -58,14 +61,17 @@ cdef class SlotRouter(CommandReader):
     cpdef bint settle(self, table, is_busy) except -1
     cpdef place(self, table)
     cpdef int move(self, int slot, int number) except -1
+    cdef members_of(self, int number)
     cpdef bytes slot_data(self, int slot)
     cpdef compact(self, int number)
     cpdef bytes checkpoint_key(self, int slot)
-    cpdef add(self, bytes data)
+    cpdef add(self, bytes data, index)
     cpdef bint run(self, long long offset) except -1
+    cdef int take_indexed(self, long long offset) except -1
+    cdef bint read(self, long long offset) except -1
     cdef bint take_keyless(self) except -1
     cdef int slot_by(self, Py_ssize_t rule) noexcept
-    cdef int take(self, int slot, long long offset) except -1
+    cdef int take(self, int slot, long long offset, const unsigned char* source, Py_ssize_t start, Py_ssize_t count) except -1
     cpdef put(self, int slot, bytes command)
     cdef int append(self, int slot, const unsigned char* source, Py_ssize_t start, Py_ssize_t count) except -1
     cdef list all_arguments(self)

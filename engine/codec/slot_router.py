@@ -4,8 +4,10 @@
 
 Each shard has a queue; a slot's commands are all in one of them. A batch is all of a queue, with one group for each slot, and a
 shard gets the next one only when it has answered this one, so no group can be applied behind one that was refused
-(engine/replay/shard_lane.py). A slot that waits has its commands in the queue HELD. Within a slot the order is that
+(engine/replay/shard_lanes.py). A slot that waits has its commands in the queue HELD. Within a slot the order is that
 of the stream.
+
+Most commands come with their slot (slot_index.py); the rest is read here.
 """
 
 try:
@@ -15,156 +17,31 @@ except ModuleNotFoundError:
 if not cython.compiled:
     from engine.codec.command_reader import KEPT_ARGUMENTS, CommandReader
     from engine.codec.out_buffer import OutBuffer
+    from engine.codec.slot_index import INDEX_SHIFT
+    from engine.codec.slot_queue import MOST_KEPT_BYTES, NOBODY, SlotQueue
+    from engine.codec.slot_rules import RULE_FIRST, RULE_LAST, RULE_STEP, find_rule
     from engine.codec.slots import slot_of
 
-from array import array
-from bisect import bisect_right
-from itertools import accumulate
+    def prefetch(place):
+        """What the compiled form tells the processor."""
 
-from engine.codec.command_keys import routing_rules
+
+from array import array
+
+from engine.codec.slot_batch import SlotBatch
 from engine.codec.slots import slot_tags
 
 if not cython.compiled:
     SLOTS = 16384
-    RULES = 2048
-    RULE_NAMES = [0] * RULES
-    RULE_BYTES = [0] * RULES
-    RULE_FIRST = [0] * RULES
-    RULE_LAST = [0] * RULES
-    RULE_STEP = [0] * RULES
+    HOME, HEAD, TAIL = range(3)
     HELD = 0  # the queue of slots that wait; the shards' numbers begin behind it
 
 KEY_PREFIX = b"redis-ferry:slot:{"
 HELD_QUEUE = HELD
 MULTI = b"*1\r\n$5\r\nMULTI\r\n"
 EXEC = b"*1\r\n$4\r\nEXEC\r\n"
-# Buffers that have grown beyond it by one huge value are let go; a batch under load, with its checkpoints, stays below.
-MOST_KEPT_BYTES = 16 * 1024 * 1024
-
-
-def name_code(data, start, count):
-    """A number for a name, in any case."""
-    code: cython.ulonglong = 0
-    i: cython.Py_ssize_t
-    for i in range(start, start + count):
-        if cython.compiled:
-            code = code * 31 + (data[i] & 0xDF)
-        else:
-            code = (code * 31 + (data[i] & 0xDF)) & 0xFFFFFFFFFFFFFFFF
-    return code
-
-
-def fill_rules():
-    place: cython.Py_ssize_t
-    code: cython.ulonglong
-    for name, (first, last, step) in routing_rules().items():
-        text = name.encode()
-        if cython.compiled:
-            pointer: cython.p_uchar = text
-            code = name_code(pointer, 0, len(text))
-        else:
-            code = name_code(text, 0, len(text))
-        place = (code ^ (code >> 9)) & (RULES - 1)
-        while RULE_BYTES[place] != 0:
-            place = (place + 1) & (RULES - 1)
-        RULE_NAMES[place] = code
-        RULE_BYTES[place] = len(text)
-        RULE_FIRST[place] = first
-        RULE_LAST[place] = last
-        RULE_STEP[place] = step
-
-
-fill_rules()
-
-
-def find_rule(data, start, count):
-    """Where a command's rule stands; -1: it has none."""
-    code: cython.ulonglong = name_code(data, start, count)
-    place: cython.Py_ssize_t = (code ^ (code >> 9)) & (RULES - 1)
-    while RULE_BYTES[place] != 0:
-        if RULE_NAMES[place] == code and RULE_BYTES[place] == count:
-            return place
-        place = (place + 1) & (RULES - 1)
-    return -1
-
-
-class SlotBatch:
-    """Groups of commands for one shard, by slot. offset: of the stream behind them, -1 in the snapshot.
-
-    data: all groups; slots, starts, replies: of each group its slot, where it begins and how many replies it gets.
-    """
-
-    __slots__ = (
-        "_ends",
-        "data",
-        "is_transaction",
-        "offset",
-        "replies",
-        "slots",
-        "starts",
-        "total_replies",
-    )
-
-    def __init__(self, data, slots, starts, replies, total_replies, offset, is_transaction):
-        self.data = data
-        self.slots = slots
-        self.starts = starts
-        self.replies = replies
-        self.total_replies = total_replies
-        self.offset = offset
-        self.is_transaction = is_transaction
-        self._ends = None
-
-    def group_data(self, group):
-        """The commands of one group."""
-        return self.data[self.starts[group] : self.starts[group + 1]]
-
-    def group_after(self, replies):
-        """Which group got reply number `replies`, and which of its replies that is."""
-        if self._ends is None:
-            self._ends = list(accumulate(self.replies))
-        group = bisect_right(self._ends, replies)
-        if group == len(self._ends):
-            raise IndexError("a reply without a command")
-        return group, replies - (self._ends[group] - self.replies[group])
-
-
-@cython.cclass
-class SlotQueue:
-    """Commands on their way to one shard: their bytes, and for each the next one of its slot.
-
-    touched: slots in the order of their first command.
-    """
-
-    def __init__(self) -> None:
-        self.store = OutBuffer(64 * 1024)
-        self.capacity = 1024
-        self.ends = array("q", [0]) * self.capacity
-        self.following = array("i", [0]) * self.capacity
-        self.touched = array("i", [0]) * self.capacity
-        self.entries = 0
-        self.touched_slots = 0
-
-    def grow(self):
-        self.capacity *= 2
-        ends = array("q", [0]) * self.capacity
-        ends[: self.entries] = array("q", self.ends)
-        self.ends = ends
-        following = array("i", [0]) * self.capacity
-        following[: self.entries] = array("i", self.following)
-        self.following = following
-        touched = array("i", [0]) * self.capacity
-        touched[: self.entries] = array("i", self.touched)
-        self.touched = touched
-        return 0
-
-    def clear(self):
-        self.entries = 0
-        self.touched_slots = 0
-        self.store.pos = 0
-        if self.store.capacity > MOST_KEPT_BYTES:
-            self.store = OutBuffer(64 * 1024)
-        return 0
+# Of so many commands ahead the slot's place is fetched into the cache.
+AHEAD = 8
 
 
 @cython.cclass
@@ -183,9 +60,9 @@ class SlotRouter(CommandReader):
     def __init__(self, suffix, is_transaction) -> None:
         CommandReader.__init__(self, 0)
         self.queues = [SlotQueue()]
-        self.homes = array("i", [HELD]) * SLOTS
-        self.heads = array("i", [-1]) * SLOTS
-        self.tails = array("i", [-1]) * SLOTS
+        # Of each slot, side by side because they are wanted together: its queue, its first and last command there, room.
+        self.places = array("i", [HELD, -1, -1, 0]) * SLOTS
+        self.sums = array("q", [0]) * (2 * SLOTS)  # of the batch that is being made
         self.written = array("q", [-1]) * SLOTS  # offset of the newest checkpoint of each
         self.out = OutBuffer(256 * 1024)
         self.tags = slot_tags()
@@ -204,6 +81,10 @@ class SlotRouter(CommandReader):
         self.is_split = False
         self.event = None
         self.tainted = None
+        self.block = b""
+        self.block_at = 0
+        self.index = array("q")
+        self.index_entries = self.index_at = 0
 
     @property
     def skip(self):
@@ -236,7 +117,7 @@ class SlotRouter(CommandReader):
 
     def home_of(self, slot):
         """The queue that a slot's commands go to."""
-        return self.homes[slot]
+        return self.places[4 * slot + HOME]
 
     def settle(self, table, is_busy):
         """Give each slot to its queue in `table`; True when all are there.
@@ -248,7 +129,7 @@ class SlotRouter(CommandReader):
         home: cython.int
         is_done = True
         for slot in range(SLOTS):
-            home = self.homes[slot]
+            home = self.places[4 * slot + HOME]
             if home == HELD or home == wanted[slot]:
                 continue
             if is_busy[home]:
@@ -266,23 +147,37 @@ class SlotRouter(CommandReader):
 
     def move(self, slot, number):
         """Give a slot and its commands to another queue."""
-        if self.homes[slot] == number:
+        place: cython.Py_ssize_t = 4 * slot
+        if self.places[place + HOME] == number:
             return 0
-        queue: SlotQueue = self.queues[self.homes[slot]]
-        entry: cython.int = self.heads[slot]
+        queue: SlotQueue = self.queues[self.places[place + HOME]]
+        entry: cython.int = self.places[place + HEAD]
         start: cython.longlong
-        self.heads[slot] = -1
-        self.homes[slot] = number
+        self.places[place + HEAD] = -1
+        self.places[place + HOME] = number
+        queue.members = None
+        to: SlotQueue = self.queues[number]
+        to.members = None
         while entry >= 0:
             start = queue.ends[entry - 1] if entry > 0 else 0
             self.append(slot, queue.store.ptr, start, queue.ends[entry] - start)
+            queue.slots[entry] = NOBODY
             entry = queue.following[entry]
         return 0
 
+    def members_of(self, number):
+        """The slots of a queue (array)."""
+        queue: SlotQueue = self.queues[number]
+        if queue.members is None:
+            queue.members = array(
+                "i", [slot for slot in range(SLOTS) if self.places[4 * slot + HOME] == number]
+            )
+        return queue.members
+
     def slot_data(self, slot):
         """The commands of a slot that no batch has taken."""
-        queue: SlotQueue = self.queues[self.homes[slot]]
-        entry: cython.int = self.heads[slot]
+        queue: SlotQueue = self.queues[self.places[4 * slot + HOME]]
+        entry: cython.int = self.places[4 * slot + HEAD]
         start: cython.longlong
         parts = []
         while entry >= 0:
@@ -294,13 +189,14 @@ class SlotRouter(CommandReader):
     def compact(self, number):
         """Let go of what was moved away from a queue."""
         slot: cython.int
+        members = self.members_of(number)
         old: SlotQueue = self.queues[number]
         fresh: SlotQueue = SlotQueue()
         self.queues.append(old)
         self.queues[number] = fresh
-        for slot in range(SLOTS):
-            if self.homes[slot] == number and self.heads[slot] >= 0:
-                self.homes[slot] = len(self.queues) - 1
+        for slot in members:
+            if self.places[4 * slot + HEAD] >= 0:
+                self.places[4 * slot + HOME] = len(self.queues) - 1
                 self.move(slot, number)
         self.queues.pop()
 
@@ -308,15 +204,64 @@ class SlotRouter(CommandReader):
         """The key of a slot's checkpoint."""
         return KEY_PREFIX + self.tags[4 * slot : 4 * slot + 4] + b"}" + self.suffix
 
-    def add(self, data):
-        """Take whole commands, to be gone on with by `run`."""
-        self.add_bytes(data)
+    def add(self, data, index):
+        """Take whole commands, to be gone on with by `run`. index: their slots (slot_index.py); None: they are not known."""
+        if index is None:
+            self.add_bytes(data)
+            return
+        self.block = data
+        self.block_at = 0
+        self.index = index
+        self.index_entries = len(index)
+        self.index_at = 0
 
     def run(self, offset):
         """Take commands up to the end of what was added, or to one that is an `event`: then True.
 
         offset: the stream's behind what was added; -1: commands of ours, which are never skipped.
         """
+        while True:
+            if self.read(offset):
+                return True
+            if self.index_at == self.index_entries:
+                self.block = b""
+                return False
+            self.take_indexed(offset)
+
+    @cython.boundscheck(False)
+    @cython.wraparound(False)
+    def take_indexed(self, offset):
+        """Take commands whose slots are known, up to the first one that has to be read."""
+        entry: cython.Py_ssize_t = self.index_at
+        number: cython.longlong
+        end: cython.longlong
+        slot: cython.int
+        at: cython.longlong = self.block_at
+        if cython.compiled:
+            data: cython.p_uchar = self.block
+        else:
+            data = self.block
+        while entry < self.index_entries:
+            if cython.compiled and entry + AHEAD < self.index_entries:
+                prefetch(
+                    cython.address(self.places[4 * (self.index[entry + AHEAD] >> INDEX_SHIFT) - 4])
+                )
+            number = self.index[entry]
+            end = number & ((cython.cast(cython.longlong, 1) << INDEX_SHIFT) - 1)
+            slot = cython.cast(cython.int, number >> INDEX_SHIFT) - 1
+            entry += 1
+            if slot < 0 or (self.tainted is not None and self.tainted[slot] != 0):
+                self.add_bytes(self.block[at:end])
+                at = end
+                break
+            self.take(slot, offset, data, at, end - at)
+            at = end
+        self.block_at = at
+        self.index_at = entry
+        return 0
+
+    def read(self, offset):
+        """The same for commands that stand in the reader's window."""
         rule: cython.Py_ssize_t
         slot: cython.int
         while self.read_command() == 1:
@@ -333,7 +278,7 @@ class SlotRouter(CommandReader):
                 self.event = self.all_arguments()
                 self.command = self.pos
                 return True
-            self.take(slot, offset)
+            self.take(slot, offset, self.ptr, self.command, self.pos - self.command)
             self.command = self.pos
         return False
 
@@ -384,8 +329,8 @@ class SlotRouter(CommandReader):
             index += 1
         return slot
 
-    def take(self, slot, offset):
-        """Put the command at hand into a slot's group, unless the target has it."""
+    def take(self, slot, offset, source, start, count):
+        """Put a command of the stream into a slot's group, unless the target has it."""
         if self.in_transaction:
             if self.transaction_slot >= 0 and self.transaction_slot != slot:
                 self.is_split = True
@@ -393,7 +338,7 @@ class SlotRouter(CommandReader):
         if self.has_skip and offset >= 0 and offset <= self.skip_table[slot]:
             self.skipped += 1
             return 0
-        self.append(slot, self.ptr, self.command, self.pos - self.command)
+        self.append(slot, source, start, count)
         return 0
 
     def put(self, slot, command):
@@ -404,22 +349,26 @@ class SlotRouter(CommandReader):
         else:
             self.append(slot, command, 0, len(command))
 
+    @cython.boundscheck(False)
+    @cython.wraparound(False)
     def append(self, slot, source, start, count):
-        queue: SlotQueue = self.queues[self.homes[slot]]
+        place: cython.Py_ssize_t = 4 * slot
+        queue: SlotQueue = self.queues[self.places[place + HOME]]
         entry: cython.Py_ssize_t = queue.entries
         if entry == queue.capacity:
             queue.grow()
         queue.store.put(source, start, count)
         queue.ends[entry] = queue.store.pos
+        queue.slots[entry] = slot
         queue.following[entry] = -1
         queue.entries = entry + 1
-        if self.heads[slot] < 0:
-            self.heads[slot] = entry
+        if self.places[place + HEAD] < 0:
+            self.places[place + HEAD] = entry
             queue.touched[queue.touched_slots] = slot
             queue.touched_slots += 1
         else:
-            queue.following[self.tails[slot]] = entry
-        self.tails[slot] = entry
+            queue.following[self.places[place + TAIL]] = entry
+        self.places[place + TAIL] = entry
         return 0
 
     def all_arguments(self):
@@ -450,12 +399,11 @@ class SlotRouter(CommandReader):
         """
         i: cython.Py_ssize_t
         slot: cython.int
-        count: cython.int
-        entry: cython.int
+        count: cython.longlong
         total: cython.longlong = 0
         groups: cython.Py_ssize_t = 0
         most: cython.Py_ssize_t
-        start: cython.longlong
+        at: cython.Py_ssize_t
         has_commands: cython.bint
         is_for_all: cython.bint = every_slot is not None or least >= 0
         has_fields: cython.bint = every_slot is not None
@@ -463,8 +411,11 @@ class SlotRouter(CommandReader):
         queue: SlotQueue = self.queues[number]
         out = self.out
         if is_for_all:
-            most = SLOTS
+            members = self.members_of(number)
+            candidates: cython.int[::1] = members
+            most = len(members)
         else:
+            candidates = queue.touched
             most = queue.touched_slots
         group_slots = array("i", [0]) * most
         group_starts = array("q", [0]) * (most + 1)
@@ -485,39 +436,41 @@ class SlotRouter(CommandReader):
         else:
             ending_text = ending
             tags = self.tags
+        # First how much room each slot's commands take, then what stands around them, at last the commands.
+        queue.measure(self.sums)
         for i in range(most):
-            slot = i if is_for_all else queue.touched[i]
-            if self.homes[slot] != number:
+            slot = candidates[i]
+            if self.places[4 * slot + HOME] != number:
                 continue
-            entry = self.heads[slot]
-            if entry < 0 and not has_fields and self.written[slot] >= least:
+            has_commands = self.places[4 * slot + HEAD] >= 0
+            if not has_commands and not has_fields and self.written[slot] >= least:
                 continue
-            self.heads[slot] = -1
-            has_commands = entry >= 0
+            self.places[4 * slot + HEAD] = -1
             slots[groups] = slot
             starts[groups] = out.pos
             count = 0
-            if has_commands and is_transaction:
-                out.put_bytes(MULTI)
-                count = 2
-            while entry >= 0:
-                start = queue.ends[entry - 1] if entry > 0 else 0
-                out.put(queue.store.ptr, start, queue.ends[entry] - start)
-                count += 1
-                entry = queue.following[entry]
+            if has_commands:
+                if is_transaction:
+                    out.put_bytes(MULTI)
+                    count = 2
+                count += self.sums[2 * slot + 1]
+                self.sums[2 * slot] = out.reserve(self.sums[2 * slot])
             if is_transaction or is_for_all:
                 self.written[slot] = offset
                 out.put(ending_text, 0, ending_bytes if has_commands else without_exec)
-                start = out.pos - (ending_bytes if has_commands else without_exec) + tag_place
-                out.ptr[start] = tags[4 * slot]
-                out.ptr[start + 1] = tags[4 * slot + 1]
-                out.ptr[start + 2] = tags[4 * slot + 2]
-                out.ptr[start + 3] = tags[4 * slot + 3]
+                at = out.pos - (ending_bytes if has_commands else without_exec) + tag_place
+                out.ptr[at] = tags[4 * slot]
+                out.ptr[at + 1] = tags[4 * slot + 1]
+                out.ptr[at + 2] = tags[4 * slot + 2]
+                out.ptr[at + 3] = tags[4 * slot + 3]
                 count += 1
             replies[groups] = count
             total += count
             groups += 1
         starts[groups] = out.pos
+        queue.scatter(self.sums, out)
+        for i in range(groups):
+            self.sums[2 * slots[i]] = self.sums[2 * slots[i] + 1] = 0
         queue.clear()
         data = bytes(memoryview(out.data)[: out.pos])
         out.pos = 0

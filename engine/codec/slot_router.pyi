@@ -1,18 +1,9 @@
 from array import array
 
+from engine.codec.slot_batch import SlotBatch
+
 HELD_QUEUE: int
 KEY_PREFIX: bytes
-
-class SlotBatch:
-    data: bytes
-    slots: array[int]
-    starts: array[int]
-    replies: array[int]
-    total_replies: int
-    offset: int
-    is_transaction: bool
-    def group_data(self, group: int) -> bytes: ...
-    def group_after(self, replies: int) -> tuple[int, int]: ...
 
 class SlotRouter:
     is_transaction: bool
@@ -38,7 +29,7 @@ class SlotRouter:
     def slot_data(self, slot: int) -> bytes: ...
     def compact(self, number: int) -> None: ...
     def checkpoint_key(self, slot: int) -> bytes: ...
-    def add(self, data: bytes) -> None: ...
+    def add(self, data: bytes, index: array[int] | None) -> None: ...
     def run(self, offset: int) -> bool: ...
     def put(self, slot: int, command: bytes) -> None: ...
     def take_batch(

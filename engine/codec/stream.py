@@ -146,6 +146,8 @@ class StreamTranscoder(LateKeys):
                     self.open_block()
                 self.block_commands += 1
                 self.block_replies += 1
+                if self.has_index:
+                    self.index.note(self, self.out.pos + self.pos - run)
             self.command = self.pos
             self.offset = self.base_offset + self.pos
             if self.in_transaction:

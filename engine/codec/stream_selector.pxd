@@ -2,7 +2,7 @@ from engine.codec.command_reader cimport KEPT_ARGUMENTS, MARK_BIAS, MARK_BYTES, 
 from engine.codec.key_filter cimport KeyFilter
 from engine.codec.name_owners cimport NameOwners
 from engine.codec.out_buffer cimport OutBuffer
-from engine.codec.slot_router cimport RULE_FIRST, RULE_LAST, RULE_STEP, RULES, find_rule
+from engine.codec.slot_rules cimport RULE_FIRST, RULE_LAST, RULE_STEP, RULES, find_rule
 
 cdef enum:
     KEEP = 0

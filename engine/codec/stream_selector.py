@@ -12,7 +12,7 @@ except ModuleNotFoundError:
 if not cython.compiled:
     from engine.codec.command_reader import KEPT_ARGUMENTS, MARK_BIAS, MARK_BYTES, CommandReader
     from engine.codec.out_buffer import OutBuffer
-    from engine.codec.slot_router import RULE_FIRST, RULE_LAST, RULE_STEP, RULES, find_rule
+    from engine.codec.slot_rules import RULE_FIRST, RULE_LAST, RULE_STEP, RULES, find_rule
 
 from engine.codec.command_support import CannotBridge
 from engine.codec.command_text import command_at, encode

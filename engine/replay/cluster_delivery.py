@@ -18,7 +18,8 @@ import structlog
 from engine.background import end_tasks
 from engine.checkpoint.cluster_claim import ClusterClaim
 from engine.codec.block import Block
-from engine.codec.slot_router import SlotBatch, SlotRouter
+from engine.codec.slot_batch import SlotBatch
+from engine.codec.slot_router import SlotRouter
 from engine.endpoint import Endpoint
 from engine.errors import EngineError, TargetLinkLost
 from engine.replay.cluster_routing import ClusterRouting
@@ -193,7 +194,8 @@ class ClusterDelivery:
         self._blocks.append((mark.number, block))
         self._unconfirmed_bytes += len(block.data)
         self._lanes.hold_back()
-        self.router.add(block.data)
+        self.router.add(block.data, block.index)
+        block.index = None
         while self.router.run(block.offset):
             await self.routing.take_event(block.offset)
         self.routing.end_block(block.offset)

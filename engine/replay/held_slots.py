@@ -14,7 +14,8 @@ from engine.checkpoint.cluster_claim import ClusterClaim
 from engine.cluster.topology import failed_over, place_in_redirection
 from engine.codec.block import Block
 from engine.codec.command_text import commands_in, encode
-from engine.codec.slot_router import HELD_QUEUE, SlotBatch, SlotRouter
+from engine.codec.slot_batch import SlotBatch
+from engine.codec.slot_router import HELD_QUEUE, SlotRouter
 from engine.endpoint import Endpoint
 from engine.errors import EngineError, InternalError, TargetLinkLost
 from engine.replay.margin import LAG_SECONDS

@@ -14,6 +14,7 @@ from engine.codec.stream import StreamTranscoder
 from engine.errors import SourceNotReady, TargetRejected
 from engine.replay.answer_size import AnswerSize
 from engine.replay.brought import Brought
+from engine.replay.calm import Calm
 from engine.replay.margin import Margin
 from engine.replay.owed import Key, OwedExpiries, OwedFile
 from engine.replay.settlement import KEYS_AT_ONCE, Correction
@@ -64,9 +65,10 @@ class Settling:
     First the source is asked, then the stream goes on up to the offset of the answer and no further
     (`transcoder.pause_at`), then the correction goes out, then the rest. search: looks for keys on the target whose
     expiry lies at or behind a moment; with the hashes or without. brought: which of them are the task's own.
+    wake: has the next step tried when one was put off.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - keyword-only facts
         self,
         transcoder: StreamTranscoder,
         settlement: Questions,
@@ -77,8 +79,10 @@ class Settling:
         brought: Brought,
         stats: LineStats,
         margin: Margin,
+        wake: Callable[[], None],
     ) -> None:
         self._margin = margin
+        self._calm = Calm(wake)
         self._transcoder = transcoder
         self._settlement = settlement
         self._owed = owed
@@ -118,6 +122,15 @@ class Settling:
             or self._owed.scans_hashes
         )
 
+    def is_put_off(self) -> bool:
+        """Whether something is owed and it is not the time to ask about it."""
+        return self.is_owing and self._calm.is_put_off()
+
+    def note_behind(self) -> None:
+        """The line is behind: questions are put off until it is calm, or for a while."""
+        if not self._margin.is_own:
+            self._calm.note_behind()
+
     def note(self) -> None:
         """Put on disk what the transcoder has noted; call before a block of it is sent."""
         if self._transcoder.noted:
@@ -140,6 +153,7 @@ class Settling:
     def note_in_doubt(self, keys: set[Key]) -> None:
         """Keys that may be gone from the target although the source has them: fetch them."""
         if keys:
+            self.note_behind()
             self._transcoder.add_late_keys(set(), keys)
             self._file.add([(True, db, key) for db, key in keys])
 
@@ -181,6 +195,7 @@ class Settling:
         if batch is None:
             return False
         self._asked = batch
+        self._calm.note_asked()
         try:
             # A key that was found may be another's, where no list tells.
             self.correction = await self._settlement.ask(
@@ -228,6 +243,7 @@ class Settling:
 
     async def close(self) -> None:
         """Close the connections."""
+        self._calm.close()
         await self._settlement.close()
         if self._searching is not None:
             await self._searching.close()

@@ -17,7 +17,8 @@ from engine.background import end_tasks
 from engine.checkpoint.cluster_claim import ClusterClaim
 from engine.cluster.topology import SLOTS
 from engine.codec.block import Block
-from engine.codec.slot_router import SlotBatch, SlotRouter
+from engine.codec.slot_batch import SlotBatch
+from engine.codec.slot_router import SlotRouter
 from engine.endpoint import Endpoint
 from engine.errors import EngineError, InternalError
 from engine.settings import TargetSettings

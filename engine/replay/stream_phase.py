@@ -167,6 +167,7 @@ class StreamPhase:
             age_seconds = time.monotonic() - chunk.received_seconds
             if margin.is_own or chunk.is_late or age_seconds > LAG_SECONDS:
                 transcoder.margin_ms, transcoder.horizon_ms = margin.ms, margin.horizon_ms()
+                self._settling.note_behind()
             else:
                 transcoder.margin_ms = 0
                 self._is_exact = True
@@ -358,7 +359,7 @@ class StreamPhase:
         ):
             return False
         if settling.correction is None:
-            if not self.is_at_boundary or not self._is_caught_up:
+            if not self.is_at_boundary or not self._is_caught_up or settling.is_put_off():
                 return False
             if settling.is_owing:
                 # Keys may be looked for on the target: it must be where the transcoder is.

@@ -36,6 +36,7 @@ def stream_plan(
         block_bytes=settings.target_link.block_bytes,
         support=command_support(session.capabilities, settings, source_version=source_version),
         skips_refused=settings.on_unsupported is UnsupportedPolicy.SKIP,
+        tells_slots=session.is_cluster,
         # On a cluster replay/cluster_everywhere.py sees to it.
         replaces_libraries=not session.is_cluster
         and settings.on_conflict is ConflictPolicy.REPLACE,

@@ -369,6 +369,7 @@ class Phases:
             brought=self._brought,
             stats=self._stats,
             margin=self._margin,
+            wake=self._spool.wake,
         )
 
     def _resolving(

@@ -31,7 +31,7 @@ def router(*, is_transaction: bool = True, shards: int = 1) -> SlotRouter:
 
 def batch_of(commands: list[bytes], offset: int = 100, **options: bool) -> SlotBatch:
     made = router(**options)
-    made.add(b"".join(commands))
+    made.add(b"".join(commands), None)
     assert not made.run(offset), made.event
     return made.take_batch(1, offset, None, -1)
 
@@ -106,7 +106,7 @@ def test_slots_that_change_hands_lose_and_reorder_nothing(
         key = b"key%d" % choice
         slot, shard = key_slot(key), 1 + choice % shards
         if step == "write":
-            made.add(encode("APPEND", key, number))
+            made.add(encode("APPEND", key, number), None)
             assert not made.run(number)
             expected.setdefault(slot, []).append(b"%d" % number)
         elif step == "move":
@@ -153,7 +153,7 @@ def test_what_the_target_has_is_left_out() -> None:
     made = router()
     made.skip = array("q", [50 if slot == key_slot(b"a") else 0 for slot in range(SLOTS)])
     for offset, key in ((40, "a"), (45, "b"), (50, "a"), (60, "a")):
-        made.add(encode("INCR", key))
+        made.add(encode("INCR", key), None)
         assert not made.run(offset)
     found = groups(made.take_batch(1, 60, None, -1))
     assert [it[1:2] for it in found[key_slot(b"a")][1:-2]] == [[b"a"]]
@@ -163,7 +163,7 @@ def test_what_the_target_has_is_left_out() -> None:
 
 def test_every_slot_gets_its_fields_where_asked() -> None:
     made = router()
-    made.add(encode("INCR", "a"))
+    made.add(encode("INCR", "a"), None)
     assert not made.run(7)
     batch = made.take_batch(1, 7, (b"$1\r\np\r\n$6\r\nstream\r\n", 2), -1)
     assert list(batch.slots) == list(range(SLOTS))
@@ -193,7 +193,7 @@ def test_every_slot_gets_its_fields_where_asked() -> None:
 )
 def test_what_one_slot_cannot_take_is_an_event(command: tuple[str | int, ...]) -> None:
     made = router()
-    made.add(encode("INCR", "c") + encode(*command) + encode("INCR", "d"))
+    made.add(encode("INCR", "c") + encode(*command) + encode("INCR", "d"), None)
     assert made.run(9)
     assert made.event == [str(it).encode() for it in command]
     assert not made.run(9)
@@ -202,8 +202,8 @@ def test_what_one_slot_cannot_take_is_an_event(command: tuple[str | int, ...]) -
 
 def test_a_transaction_over_slots_is_split_and_counted() -> None:
     made = router()
-    made.add(encode("MULTI") + encode("INCR", "a") + encode("INCR", "a") + encode("EXEC"))
-    made.add(encode("MULTI") + encode("INCR", "a") + encode("INCR", "b") + encode("EXEC"))
+    made.add(encode("MULTI") + encode("INCR", "a") + encode("INCR", "a") + encode("EXEC"), None)
+    made.add(encode("MULTI") + encode("INCR", "a") + encode("INCR", "b") + encode("EXEC"), None)
     assert not made.run(9)
     assert made.split_transactions == 1
     assert len(groups(made.take_batch(1, 9, None, -1))) == 2
@@ -283,7 +283,7 @@ def agrees(node: Node, name: str, command: list[bytes]) -> None:
     assert [key_slot(key) for key in told] == slots, command
     node.checked.add(name)
     made = node.router
-    made.add(encode(*command))
+    made.add(encode(*command), None)
     if made.run(1):
         # Not one slot by the table of the hot path: what becomes of it is decided by the keys above.
         assert made.event == command

@@ -57,7 +57,7 @@ def test_two_keys_of_a_slot_taint_it_until_both_are_known(router: SlotRouter) ->
 
 def test_commands_of_tainted_slots_are_events(router: SlotRouter) -> None:
     KeysInDoubt(router, LineStats(), [b"a"])
-    router.add(encode("SET", "b", 1) + encode("SET", "a", 1) + encode("SET", "{a}2", 1))
+    router.add(encode("SET", "b", 1) + encode("SET", "a", 1) + encode("SET", "{a}2", 1), None)
     assert router.run(5)
     assert router.event == [b"SET", b"a", b"1"]
     assert router.run(5)

@@ -1,0 +1,93 @@
+"""Commands on their way to one shard of a cluster, sorted by slot when a batch takes them."""
+
+try:
+    import cython
+except ModuleNotFoundError:
+    from engine.codec import cython_shim as cython
+if not cython.compiled:
+    from engine.codec.out_buffer import OutBuffer
+
+    NOBODY = -1
+
+from array import array
+
+# Buffers that have grown beyond it by one huge value are let go; a batch under load, with its checkpoints, stays below.
+MOST_KEPT_BYTES = 16 * 1024 * 1024
+
+
+@cython.cclass
+class SlotQueue:
+    """Bytes one behind the other, and for each command where it ends, its slot, and the next one of that slot.
+
+    slots: NOBODY where the command was moved to another queue. touched: slots in the order of their first command.
+    members: slots whose commands come here, in order; None: not known since a slot has changed hands.
+    """
+
+    def __init__(self) -> None:
+        self.store = OutBuffer(64 * 1024)
+        self.capacity = 1024
+        self.ends = array("q", [0]) * self.capacity
+        self.slots = array("i", [0]) * self.capacity
+        self.following = array("i", [0]) * self.capacity
+        self.touched = array("i", [0]) * self.capacity
+        self.entries = 0
+        self.touched_slots = 0
+        self.members = None
+
+    def grow(self):
+        old: cython.Py_ssize_t = self.capacity
+        self.capacity *= 2
+        self.ends = self.copied("q", self.ends, old)
+        self.slots = self.copied("i", self.slots, old)
+        self.following = self.copied("i", self.following, old)
+        self.touched = self.copied("i", self.touched, old)
+        return 0
+
+    def copied(self, kind, numbers, count):
+        """`numbers` at the front of an array for `capacity` of them."""
+        made = array(kind, [0]) * self.capacity
+        made[:count] = array(kind, numbers)
+        return made
+
+    def clear(self):
+        self.entries = 0
+        self.touched_slots = 0
+        self.store.pos = 0
+        if self.store.capacity > MOST_KEPT_BYTES:
+            self.store = OutBuffer(64 * 1024)
+        return 0
+
+    @cython.boundscheck(False)
+    @cython.wraparound(False)
+    def measure(self, sums):
+        """Add up bytes and commands of each slot: sums[2 n] and sums[2 n + 1] of slot n."""
+        entry: cython.Py_ssize_t
+        slot: cython.Py_ssize_t
+        start: cython.longlong = 0
+        for entry in range(self.entries):
+            slot = self.slots[entry]
+            if slot >= 0:
+                sums[2 * slot] += self.ends[entry] - start
+                sums[2 * slot + 1] += 1
+            start = self.ends[entry]
+        return 0
+
+    @cython.boundscheck(False)
+    @cython.wraparound(False)
+    def scatter(self, places, out):
+        """Copy each command to where its slot's next one goes: places[2 n] of slot n, which moves on.
+
+        Read in their order, written anywhere: a write that misses the caches is not waited for, a read would be.
+        """
+        entry: cython.Py_ssize_t
+        slot: cython.Py_ssize_t
+        start: cython.longlong = 0
+        size: cython.longlong
+        for entry in range(self.entries):
+            slot = self.slots[entry]
+            size = self.ends[entry] - start
+            if slot >= 0:
+                out.put_at(places[2 * slot], self.store.ptr, start, size)
+                places[2 * slot] += size
+            start += size
+        return 0
