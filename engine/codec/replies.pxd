@@ -1,7 +1,9 @@
 cdef enum:
     QUEUED_BYTES = 9
 
-cdef bint is_queued(const unsigned char* data, Py_ssize_t at) noexcept
+cdef bytes QUEUED
+
+cdef bint is_queued(const unsigned char* data, Py_ssize_t at, const unsigned char* queued) noexcept
 cdef Py_ssize_t line_end_from(const unsigned char* data, Py_ssize_t at, Py_ssize_t end) noexcept
 
 cdef class ReplySkimmer:

@@ -14,25 +14,19 @@ MAX_DEPTH = 16
 MAX_LINE_BYTES = 64 * 1024
 
 
-if not cython.compiled:
+if cython.compiled:
+    from cython.cimports.libc.string import memcmp
+else:
     QUEUED_BYTES = 9
 QUEUED = b"+QUEUED\r\n"
 
 
-def is_queued(data, at):
-    """Whether `+QUEUED` stands there, by far the most frequent reply inside transactions; the bytes are there."""
+def is_queued(data, at, queued):
+    """Whether `queued` stands there, by far the most frequent reply inside transactions; the bytes are there."""
     if cython.compiled:
-        return (
-            data[at + 1] == 81
-            and data[at + 2] == 85
-            and data[at + 3] == 69
-            and data[at + 4] == 85
-            and data[at + 5] == 69
-            and data[at + 6] == 68
-            and data[at + 7] == 13
-            and data[at + 8] == 10
-        )
-    return data[at : at + QUEUED_BYTES] == QUEUED
+        return memcmp(data + at, queued, QUEUED_BYTES) == 0
+    else:
+        return data[at : at + QUEUED_BYTES] == queued
 
 
 def line_end_from(data, at, end):
@@ -94,8 +88,11 @@ class ReplySkimmer:
         end = len(chunk)
         if cython.compiled:
             ptr: cython.p_uchar = chunk
+            text = QUEUED
+            queued: cython.p_uchar = text
         else:
             ptr = chunk
+            queued = QUEUED
         while at < end:
             if self.skip > 0:
                 if self.skip > end - at:
@@ -106,14 +103,17 @@ class ReplySkimmer:
                 self.skip = 0
                 self.complete_element()
                 continue
+            if self.depth == 0:  # inside transactions nearly all are of these
+                count = 0
+                while end - at >= QUEUED_BYTES and is_queued(ptr, at, queued):
+                    at += QUEUED_BYTES
+                    count += 1
+                self.replies += count
+                if at == end:
+                    break
             mark = ptr[at]
             if mark == 43:
-                # Inside transactions nearly all are one of these two.
-                if end - at >= QUEUED_BYTES and is_queued(ptr, at):
-                    line_end = at + QUEUED_BYTES - 2
-                elif (
-                    end - at >= 5 and ptr[at + 1] == 79 and ptr[at + 2] == 75 and ptr[at + 3] == 13
-                ):
+                if end - at >= 5 and ptr[at + 1] == 79 and ptr[at + 2] == 75 and ptr[at + 3] == 13:
                     line_end = at + 3
                 else:
                     line_end = line_end_from(ptr, at + 1, end)
@@ -127,7 +127,9 @@ class ReplySkimmer:
                 self.tail = chunk[at:]
                 break
             if mark == 43 or mark == 58:  # + :
-                if self.depth == 0:
+                if self.depth == 1 and self.remaining[0] > 1:
+                    self.remaining[0] -= 1
+                elif self.depth == 0:
                     self.replies += 1
                 else:
                     self.complete_element()

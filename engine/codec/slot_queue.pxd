@@ -1,8 +1,27 @@
 from engine.codec.out_buffer cimport OutBuffer
 
+cdef extern from *:
+    """
+    #if defined(__GNUC__)
+    #define redis_ferry_prefetch(place) __builtin_prefetch(place)
+    #else
+    #define redis_ferry_prefetch(place) ((void)(place))
+    #endif
+    """
+    void prefetch "redis_ferry_prefetch"(const void* place) noexcept
+
 cdef enum:
     NOBODY = -1
 
+# Of each slot, as long as a batch is made: bytes of its commands, or where the next one goes; how many there are; the offset of
+# its newest checkpoint; the letters of its tag.
+cdef enum:
+    SIZE = 0
+    COMMANDS = 1
+    WRITTEN = 2
+    TAG = 3
+
+cdef Py_ssize_t AHEAD
 cdef Py_ssize_t MOST_KEPT_BYTES
 
 cdef class SlotQueue:
@@ -18,5 +37,5 @@ cdef class SlotQueue:
     cdef int grow(self) except -1
     cdef copied(self, str kind, numbers, Py_ssize_t count)
     cdef int clear(self) except -1
-    cdef int measure(self, long long[::1] sums) except -1
-    cdef int scatter(self, long long[::1] places, OutBuffer out) except -1
+    cdef int measure(self, long long[::1] records) except -1
+    cdef int scatter(self, long long[::1] records, OutBuffer out) except -1

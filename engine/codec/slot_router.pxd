@@ -1,19 +1,19 @@
 from engine.codec.command_reader cimport KEPT_ARGUMENTS, CommandReader
 from engine.codec.out_buffer cimport OutBuffer
 from engine.codec.slot_index cimport INDEX_SHIFT
-from engine.codec.slot_queue cimport MOST_KEPT_BYTES, NOBODY, SlotQueue
+from engine.codec.slot_queue cimport (
+    AHEAD,
+    COMMANDS,
+    MOST_KEPT_BYTES,
+    NOBODY,
+    SIZE,
+    TAG,
+    WRITTEN,
+    SlotQueue,
+    prefetch,
+)
 from engine.codec.slot_rules cimport RULE_FIRST, RULE_LAST, RULE_STEP, find_rule
 from engine.codec.slots cimport slot_of
-
-cdef extern from *:
-    """
-    #if defined(__GNUC__)
-    #define redis_ferry_prefetch(place) __builtin_prefetch(place)
-    #else
-    #define redis_ferry_prefetch(place) ((void)(place))
-    #endif
-    """
-    void prefetch "redis_ferry_prefetch"(const int* place) noexcept
 
 cdef enum:
     SLOTS = 16384
@@ -24,15 +24,13 @@ cdef enum:
     HEAD = 1
     TAIL = 2
 
-cdef Py_ssize_t AHEAD
 cdef bytes MULTI
 cdef bytes EXEC
 
 cdef class SlotRouter(CommandReader):
     cdef list queues
     cdef int[::1] places
-    cdef long long[::1] sums
-    cdef long long[::1] written
+    cdef long long[::1] records
     cdef OutBuffer out
     cdef bytes tags
     cdef bytes suffix

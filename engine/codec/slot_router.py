@@ -18,14 +18,21 @@ if not cython.compiled:
     from engine.codec.command_reader import KEPT_ARGUMENTS, CommandReader
     from engine.codec.out_buffer import OutBuffer
     from engine.codec.slot_index import INDEX_SHIFT
-    from engine.codec.slot_queue import MOST_KEPT_BYTES, NOBODY, SlotQueue
+    from engine.codec.slot_queue import (
+        AHEAD,
+        COMMANDS,
+        MOST_KEPT_BYTES,
+        NOBODY,
+        SIZE,
+        TAG,
+        WRITTEN,
+        SlotQueue,
+        prefetch,
+    )
     from engine.codec.slot_rules import RULE_FIRST, RULE_LAST, RULE_STEP, find_rule
     from engine.codec.slots import slot_of
 
-    def prefetch(place):
-        """What the compiled form tells the processor."""
-
-
+import sys
 from array import array
 
 from engine.codec.slot_batch import SlotBatch
@@ -40,8 +47,6 @@ KEY_PREFIX = b"redis-ferry:slot:{"
 HELD_QUEUE = HELD
 MULTI = b"*1\r\n$5\r\nMULTI\r\n"
 EXEC = b"*1\r\n$4\r\nEXEC\r\n"
-# Of so many commands ahead the slot's place is fetched into the cache.
-AHEAD = 8
 
 
 @cython.cclass
@@ -62,10 +67,14 @@ class SlotRouter(CommandReader):
         self.queues = [SlotQueue()]
         # Of each slot, side by side because they are wanted together: its queue, its first and last command there, room.
         self.places = array("i", [HELD, -1, -1, 0]) * SLOTS
-        self.sums = array("q", [0]) * (2 * SLOTS)  # of the batch that is being made
-        self.written = array("q", [-1]) * SLOTS  # offset of the newest checkpoint of each
         self.out = OutBuffer(256 * 1024)
         self.tags = slot_tags()
+        letters = array("i", self.tags)
+        if sys.byteorder == "big":
+            letters.byteswap()
+        records = array("q", [0, 0, -1, 0]) * SLOTS  # SIZE, COMMANDS, WRITTEN, TAG of each
+        records[TAG::4] = array("q", letters)
+        self.records = records
         self.suffix = suffix
         self.key_bytes = len(KEY_PREFIX) + 5 + len(suffix)
         self.is_transaction = is_transaction
@@ -400,6 +409,7 @@ class SlotRouter(CommandReader):
         i: cython.Py_ssize_t
         slot: cython.int
         count: cython.longlong
+        tag: cython.longlong
         total: cython.longlong = 0
         groups: cython.Py_ssize_t = 0
         most: cython.Py_ssize_t
@@ -432,18 +442,20 @@ class SlotRouter(CommandReader):
         )
         if cython.compiled:
             ending_text: cython.p_uchar = ending
-            tags: cython.p_uchar = self.tags
         else:
             ending_text = ending
-            tags = self.tags
         # First how much room each slot's commands take, then what stands around them, at last the commands.
-        queue.measure(self.sums)
+        queue.measure(self.records)
         for i in range(most):
+            if cython.compiled and i + AHEAD < most:
+                slot = candidates[i + AHEAD]
+                prefetch(cython.address(self.places[4 * slot]))
+                prefetch(cython.address(self.records[4 * slot]))
             slot = candidates[i]
             if self.places[4 * slot + HOME] != number:
                 continue
             has_commands = self.places[4 * slot + HEAD] >= 0
-            if not has_commands and not has_fields and self.written[slot] >= least:
+            if not has_commands and not has_fields and self.records[4 * slot + WRITTEN] >= least:
                 continue
             self.places[4 * slot + HEAD] = -1
             slots[groups] = slot
@@ -453,24 +465,26 @@ class SlotRouter(CommandReader):
                 if is_transaction:
                     out.put_bytes(MULTI)
                     count = 2
-                count += self.sums[2 * slot + 1]
-                self.sums[2 * slot] = out.reserve(self.sums[2 * slot])
+                count += self.records[4 * slot + COMMANDS]
+                at = out.reserve(self.records[4 * slot + SIZE])
+                self.records[4 * slot + SIZE] = at
             if is_transaction or is_for_all:
-                self.written[slot] = offset
+                self.records[4 * slot + WRITTEN] = offset
                 out.put(ending_text, 0, ending_bytes if has_commands else without_exec)
                 at = out.pos - (ending_bytes if has_commands else without_exec) + tag_place
-                out.ptr[at] = tags[4 * slot]
-                out.ptr[at + 1] = tags[4 * slot + 1]
-                out.ptr[at + 2] = tags[4 * slot + 2]
-                out.ptr[at + 3] = tags[4 * slot + 3]
+                tag = self.records[4 * slot + TAG]
+                out.ptr[at] = tag & 0xFF
+                out.ptr[at + 1] = (tag >> 8) & 0xFF
+                out.ptr[at + 2] = (tag >> 16) & 0xFF
+                out.ptr[at + 3] = tag >> 24
                 count += 1
             replies[groups] = count
             total += count
             groups += 1
         starts[groups] = out.pos
-        queue.scatter(self.sums, out)
+        queue.scatter(self.records, out)
         for i in range(groups):
-            self.sums[2 * slots[i]] = self.sums[2 * slots[i] + 1] = 0
+            self.records[4 * slots[i] + SIZE] = self.records[4 * slots[i] + COMMANDS] = 0
         queue.clear()
         data = bytes(memoryview(out.data)[: out.pos])
         out.pos = 0

@@ -17,7 +17,7 @@ from tests.live.cluster_sides import differences
 from tests.live.running_task import Run, running
 from tests.live.sides import offset_of
 from tests.live.test_cluster_target import CONFIG, NAME, settings_to
-from tests.servers.cluster import ClusterNode, RunningCluster
+from tests.servers.cluster import PATIENT, ClusterNode, RunningCluster
 
 pytestmark = [pytest.mark.live, pytest.mark.faults]
 TAG = "stuck"
@@ -53,7 +53,7 @@ async def test_a_slot_that_does_not_settle_waits_alone(
 ) -> None:
     source = start_server(NAME, config=CONFIG)
     with (
-        RunningCluster(BINARIES[NAME], replicas=0) as target,
+        RunningCluster(BINARIES[NAME], replicas=0, config=PATIENT) as target,
         source.client() as client,
         ClusterLoad(source) as load,
     ):
@@ -85,7 +85,7 @@ async def test_a_slot_that_does_not_settle_waits_alone(
             await run.reaches_offset(offset_of(source))
             status = run.task.status()
             assert status.error is None
-            assert (status.full_resyncs, status.target_reconnects) == (1, 0)
+            assert (status.full_resyncs, status.target_reconnects) == (1, 0), status
             assert await asyncio.to_thread(differences, source, target) == []
 
 
@@ -95,7 +95,10 @@ async def test_what_a_slot_may_hold_is_bounded(
     monkeypatch.setattr(held_slots, "HELD_BYTES", 64 * 1024)
     monkeypatch.setattr(held_slots, "TELL_SECONDS", 0.5)
     source = start_server(NAME, config=CONFIG)
-    with RunningCluster(BINARIES[NAME], replicas=0) as target, source.client() as client:
+    with (
+        RunningCluster(BINARIES[NAME], replicas=0, config=PATIENT) as target,
+        source.client() as client,
+    ):
         for key in KEYS:
             client.rpush(key, "before")
         async with running(settings_to(source, target, tmp_path)) as run:
@@ -119,7 +122,10 @@ async def test_a_snapshot_goes_into_a_slot_that_moves(
     start_server: StartServer, tmp_path: Path
 ) -> None:
     source = start_server(NAME, config=CONFIG)
-    with RunningCluster(BINARIES[NAME], replicas=0) as target, source.client() as client:
+    with (
+        RunningCluster(BINARIES[NAME], replicas=0, config=PATIENT) as target,
+        source.client() as client,
+    ):
         for key in KEYS:
             client.rpush(key, "before")
         to = await half_moved(target)
@@ -132,7 +138,7 @@ async def test_a_snapshot_goes_into_a_slot_that_moves(
             await settles(target, to)
             await run.reaches_offset(offset_of(source))
             status = run.task.status()
-            assert (status.full_resyncs, status.target_reconnects) == (1, 0)
+            assert (status.full_resyncs, status.target_reconnects) == (1, 0), status
             assert await asyncio.to_thread(differences, source, target) == []
 
 
@@ -142,7 +148,7 @@ async def test_slots_that_move_at_once_as_valkey_9_does_it(
 ) -> None:
     source = start_server("valkey-9.1", config=CONFIG)
     with (
-        RunningCluster(BINARIES["valkey-9.1"], replicas=0) as target,
+        RunningCluster(BINARIES["valkey-9.1"], replicas=0, config=PATIENT) as target,
         ClusterLoad(source) as load,
     ):
         load.has_written(1000)
@@ -160,5 +166,5 @@ async def test_slots_that_move_at_once_as_valkey_9_does_it(
             await asyncio.to_thread(load.stop)
             await run.reaches_offset(offset_of(source))
             status = run.task.status()
-            assert (status.full_resyncs, status.target_reconnects) == (1, 0)
+            assert (status.full_resyncs, status.target_reconnects) == (1, 0), status
             assert await asyncio.to_thread(differences, source, target) == []

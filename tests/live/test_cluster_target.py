@@ -19,7 +19,7 @@ from tests.live.cluster_sides import checkpoints, differences
 from tests.live.running_task import MIB, Run, make_settings, migrate, running
 from tests.live.sides import offset_of
 from tests.live.test_cluster_source import catches_up
-from tests.servers.cluster import RunningCluster, even_ranges, holds
+from tests.servers.cluster import PATIENT, RunningCluster, even_ranges, holds
 
 pytestmark = [pytest.mark.live, pytest.mark.faults]
 NAME = "redis-8.2"
@@ -196,7 +196,10 @@ async def test_a_link_that_is_lost_in_the_snapshot_costs_what_was_on_its_way(
 
 async def test_slots_move_while_data_flow(start_server: StartServer, tmp_path: Path) -> None:
     source = start_server(NAME, config=CONFIG)
-    with RunningCluster(BINARIES[NAME], replicas=0) as target, ClusterLoad(source) as load:
+    with (
+        RunningCluster(BINARIES[NAME], replicas=0, config=PATIENT) as target,
+        ClusterLoad(source) as load,
+    ):
         load.has_written(1000)
         async with running(settings_to(source, target, tmp_path)) as run:
             await run.reaches(lambda: run.task.state is TaskState.STREAM, "the stream")
@@ -211,11 +214,11 @@ async def test_slots_move_while_data_flow(start_server: StartServer, tmp_path: P
 
             await asyncio.to_thread(moves)
             await asyncio.to_thread(load.has_written, 500)
+            await run.reaches(lambda: run.task.status().topology_changes > 0, "the moves are met")
             await asyncio.to_thread(load.stop)
             await run.reaches_offset(offset_of(source))
             status = run.task.status()
-            assert (status.full_resyncs, status.target_reconnects) == (1, 0)
-            assert status.topology_changes > 0
+            assert (status.full_resyncs, status.target_reconnects) == (1, 0), status
             assert await asyncio.to_thread(differences, source, target) == []
 
 
