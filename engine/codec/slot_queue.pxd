@@ -35,7 +35,7 @@ cdef class SlotQueue:
     cdef Py_ssize_t touched_slots
     cdef object members
     cdef int grow(self) except -1
-    cdef copied(self, str kind, numbers, Py_ssize_t count)
+    cdef doubled(self, str kind, numbers)
     cdef int clear(self) except -1
     cdef int measure(self, long long[::1] records) except -1
     cdef int scatter(self, long long[::1] records, OutBuffer out) except -1

@@ -42,19 +42,18 @@ class SlotQueue:
         self.members = None
 
     def grow(self):
-        old: cython.Py_ssize_t = self.capacity
+        self.ends = self.doubled("q", self.ends)
+        self.slots = self.doubled("i", self.slots)
+        self.following = self.doubled("i", self.following)
+        self.touched = self.doubled("i", self.touched)
         self.capacity *= 2
-        self.ends = self.copied("q", self.ends, old)
-        self.slots = self.copied("i", self.slots, old)
-        self.following = self.copied("i", self.following, old)
-        self.touched = self.copied("i", self.touched, old)
         return 0
 
-    def copied(self, kind, numbers, count):
-        """`numbers` at the front of an array for `capacity` of them."""
-        made = array(kind, [0]) * self.capacity
-        made[:count] = array(kind, numbers)
-        return made
+    def doubled(self, kind, numbers):
+        """`numbers`, and room for as many behind them."""
+        made = array(kind)
+        made.frombytes(memoryview(numbers).cast("B"))
+        return made + array(kind, [0]) * self.capacity
 
     def clear(self):
         self.entries = 0

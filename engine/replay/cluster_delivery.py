@@ -165,9 +165,14 @@ class ClusterDelivery:
         return self._error is None
 
     @property
+    def oldest_block_seconds(self) -> float | None:
+        """Monotonic time when the oldest of them was received, None if there are none."""
+        return next((it.received_seconds for _, it in self._blocks if it.received_seconds), None)
+
+    @property
     def oldest_received_seconds(self) -> float | None:
-        """Monotonic time when the oldest unconfirmed bytes were received; None if there are none."""
-        oldest = next((it.received_seconds for _, it in self._blocks if it.received_seconds), None)
+        """The same with slots that wait."""
+        oldest = self.oldest_block_seconds
         held = self._held.oldest_seconds
         return held if oldest is None or (held is not None and held < oldest) else oldest
 

@@ -164,8 +164,9 @@ class StreamPhase:
             transcoder.set_replid(self.replid)
         margin = self._margin
         if margin is not None:
-            age_seconds = time.monotonic() - chunk.received_seconds
-            if margin.is_own or chunk.is_late or age_seconds > LAG_SECONDS:
+            # Behind is also who waits for the target: what comes now will be late there, too.
+            oldest = self._delivery.link.oldest_block_seconds or chunk.received_seconds
+            if margin.is_own or chunk.is_late or time.monotonic() - oldest > LAG_SECONDS:
                 transcoder.margin_ms, transcoder.horizon_ms = margin.ms, margin.horizon_ms()
                 self._settling.note_behind()
             else:

@@ -203,6 +203,11 @@ class ShardLink(asyncio.Protocol):
                 return block.received_seconds
         return None
 
+    @property
+    def oldest_block_seconds(self) -> float | None:
+        """The same: nothing waits apart from the blocks."""
+        return self.oldest_received_seconds
+
     async def wait_for_fewer(self, blocks: int) -> None:
         """Wait until fewer than `blocks` are unconfirmed; raises the error that ended the link."""
         while len(self._inflight) >= blocks or self.error is not None:

@@ -73,6 +73,19 @@ def test_order_within_a_slot_is_that_of_the_stream(writes: list[tuple[bytes, int
     assert sum(batch.replies) == len(writes)
 
 
+def test_many_commands_wait_in_one_queue() -> None:
+    made = router()
+    keys = [b"key:%d" % (n * n % 700) for n in range(20_000)]
+    made.add(b"".join(encode("APPEND", key, n) for n, key in enumerate(keys)), None)
+    assert not made.run(9)
+    expected: dict[int, list[bytes]] = {}
+    for n, key in enumerate(keys):
+        expected.setdefault(key_slot(key), []).append(b"%d" % n)
+    found = groups(made.take_batch(1, 9, None, -1))
+    assert {slot: [it[2] for it in some[1:-2]] for slot, some in found.items()} == expected
+    assert not made.has_any(1)
+
+
 class Way:
     """Batches of several shards, while slots change hands and wait: what each slot got, in order."""
 
