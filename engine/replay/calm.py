@@ -8,12 +8,14 @@ from collections.abc import Callable
 
 # Behind for a moment, caught up for a moment: a question costs most then, for the pipeline runs empty before it.
 CALM_SECONDS = 0.5
+# So often it is looked whether the pipeline has run empty by itself.
+LOOK_SECONDS = 0.05
 
 
 class Calm:
-    """Lets a question be asked when the line has not been behind for CALM_SECONDS, and once in so many at most until then.
+    """Lets a question be asked when little is on its way, or the line has not been behind for CALM_SECONDS; else once in so many.
 
-    wake: called when a question that was put off may be asked.
+    wake: called when it is worth asking here again.
     """
 
     def __init__(self, wake: Callable[[], None]) -> None:
@@ -29,13 +31,14 @@ class Calm:
         """A question is asked now."""
         self._asked_at = time.monotonic()
 
-    def is_put_off(self) -> bool:
-        """Whether a question has to wait; then `wake` is called when it need not any more."""
+    def is_put_off(self, *, is_full: bool) -> bool:
+        """Whether a question has to wait; then `wake` is called soon. is_full: much is on its way to the target."""
         seconds = min(self._behind_at, self._asked_at) + CALM_SECONDS - time.monotonic()
         self.close()
-        if seconds <= 0.0:
+        if seconds <= 0.0 or not is_full:
             return False
-        self._timer = asyncio.get_running_loop().call_later(seconds, self._wake)
+        soon = min(seconds, LOOK_SECONDS)
+        self._timer = asyncio.get_running_loop().call_later(soon, self._wake)
         return True
 
     def close(self) -> None:

@@ -25,6 +25,7 @@ log = structlog.get_logger("engine.replay")
 Batch = tuple[list[Key], list[Key]]
 
 WHOLES_AT_ONCE = 100
+FULL_BLOCKS = 4  # so many on their way are much
 ASK_AGAIN_SECONDS = 1.0  # a source whose control connection does not answer
 
 
@@ -122,9 +123,10 @@ class Settling:
             or self._owed.scans_hashes
         )
 
-    def is_put_off(self) -> bool:
+    def is_put_off(self, blocks_inflight: int) -> bool:
         """Whether something is owed and it is not the time to ask about it."""
-        return self.is_owing and self._calm.is_put_off()
+        is_full = blocks_inflight >= FULL_BLOCKS
+        return self.is_owing and self._calm.is_put_off(is_full=is_full)
 
     def note_behind(self) -> None:
         """The line is behind: questions are put off until it is calm, or for a while."""

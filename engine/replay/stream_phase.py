@@ -360,7 +360,8 @@ class StreamPhase:
         ):
             return False
         if settling.correction is None:
-            if not self.is_at_boundary or not self._is_caught_up or settling.is_put_off():
+            inflight = self._delivery.link.blocks_inflight
+            if not (self.is_at_boundary and self._is_caught_up) or settling.is_put_off(inflight):
                 return False
             if settling.is_owing:
                 # Keys may be looked for on the target: it must be where the transcoder is.

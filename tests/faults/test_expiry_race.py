@@ -104,7 +104,7 @@ def test_a_key_renewed_during_a_slow_snapshot_is_not_lost(
             lasts(it)
             it.target_proxy.do(FaultProxy.restore)
             it.follows()
-        it.catches_up()
+        has_no_margins(it)
         assert all_are_there(it)
         it.ends_equal()
 
@@ -122,7 +122,7 @@ def test_a_key_renewed_while_the_stream_is_far_behind_is_not_lost(
             ballast(it.source, 5 * MIB)
             lasts(it)
             it.target_proxy.do(FaultProxy.restore)
-        it.catches_up()
+        has_no_margins(it)
         assert all_are_there(it)
         it.ends_equal()
 
@@ -140,7 +140,7 @@ def test_a_key_renewed_while_the_worker_is_dead_is_not_lost(
             time.sleep(2.5 * TTL_MS / 1000)
             it.worker.start()
             it.follows()
-        it.catches_up()
+        has_no_margins(it)
         assert all_are_there(it)
         it.ends_equal()
 
@@ -161,7 +161,7 @@ def test_a_key_renewed_while_the_worker_stands_still_is_not_lost(
                 lambda now: now["keys_fetched_again"] >= 2 * KEYS, "it knows that it stood still"
             )
             has_no_margins(it)
-        it.catches_up()
+        has_no_margins(it)
         assert all_are_there(it)
         it.ends_equal()
 

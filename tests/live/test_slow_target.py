@@ -35,7 +35,7 @@ async def test_what_comes_while_a_server_stands_still_gets_the_margin(
         async with running(world.settings) as run:
             await run.reaches(lambda: run.task.state is TaskState.STREAM, "the stream phase")
             await world.is_caught_up(run)
-            monkeypatch.setattr(Settling, "is_put_off", lambda _: True)
+            monkeypatch.setattr(Settling, "is_put_off", lambda *_: True)
             with stopped(world.target):
                 source.set("waits", 1)
                 await is_slow(run)
@@ -66,7 +66,7 @@ async def test_what_comes_for_a_shard_while_another_stands_still_gets_the_margin
                 await run.reaches(lambda: run.task.state is TaskState.STREAM, "the stream phase")
                 client.mset({"of": 1, "several": 2, "slots": 3})
                 await run.reaches_offset(offset_of(source))  # the stream has begun on all shards
-                monkeypatch.setattr(Settling, "is_put_off", lambda _: True)
+                monkeypatch.setattr(Settling, "is_put_off", lambda *_: True)
                 with stopped(first.server):
                     client.set(keys[0], 1)
                     await is_slow(run)

@@ -16,16 +16,16 @@ def never() -> None:
 
 async def test_the_first_question_waits_for_nothing() -> None:
     found = Calm(never)
-    assert not found.is_put_off()
+    assert not found.is_put_off(is_full=True)
     found.note_behind()
-    assert not found.is_put_off()
+    assert not found.is_put_off(is_full=True)
 
 
 async def test_a_calm_line_asks_one_question_after_the_other() -> None:
     found = Calm(never)
     for _ in range(3):
         found.note_asked()
-        assert not found.is_put_off()
+        assert not found.is_put_off(is_full=True)
 
 
 async def test_behind_again_the_next_question_is_put_off_and_then_may_be_asked(
@@ -36,14 +36,21 @@ async def test_behind_again_the_next_question_is_put_off_and_then_may_be_asked(
     found = Calm(woken.set)
     found.note_asked()
     found.note_behind()
-    assert found.is_put_off()
+    assert found.is_put_off(is_full=True)
     found.note_behind()  # again and again: what counts then is the question before
     async with asyncio.timeout(10):
-        while found.is_put_off():
+        while found.is_put_off(is_full=True):
             found.note_behind()
             await woken.wait()
             woken.clear()
-    assert not found.is_put_off()
+    assert not found.is_put_off(is_full=True)
+
+
+async def test_a_pipeline_that_has_run_empty_lets_it_be_asked() -> None:
+    found = Calm(never)
+    found.note_asked()
+    found.note_behind()
+    assert not found.is_put_off(is_full=False)
 
 
 async def test_nobody_is_woken_behind_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,6 +58,6 @@ async def test_nobody_is_woken_behind_the_end(monkeypatch: pytest.MonkeyPatch) -
     found = Calm(never)
     found.note_asked()
     found.note_behind()
-    assert found.is_put_off()
+    assert found.is_put_off(is_full=True)
     found.close()
     await asyncio.sleep(0.05)
