@@ -45,7 +45,7 @@ from engine.target.slot_link import PartBlock
 log = structlog.get_logger("engine.replay")
 
 # In the router; as much again may be on its way.
-PENDING_BYTES = 4 * 1024 * 1024
+PENDING_BYTES = 8 * 1024 * 1024
 # Of blocks of which something is not on the target: a shard that hangs holds up the others before they fill the memory.
 UNCONFIRMED_BYTES = 32 * 1024 * 1024
 SWEEP_SECONDS = 5.0
