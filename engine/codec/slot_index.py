@@ -35,6 +35,7 @@ class SlotIndex:
             reader.ptr, reader.argument_start[0], reader.argument_bytes[0]
         )
         first: cython.Py_ssize_t
+        last: cython.Py_ssize_t
         start: cython.longlong
         slot: cython.longlong
         if rule < 0:
@@ -42,7 +43,10 @@ class SlotIndex:
         first = RULE_FIRST[rule]
         if first == 0 or first >= KEPT_ARGUMENTS or first >= reader.arguments_done:
             return 0
-        if RULE_LAST[rule] != first:
+        last = RULE_LAST[rule]
+        if last < 0:
+            last += reader.arguments_done
+        if last != first:
             return 0
         start = end - (reader.pos - reader.command)
         if start != self.ends_at:

@@ -13,8 +13,8 @@ cdef extern from *:
 cdef enum:
     NOBODY = -1
 
-# Of each slot, as long as a batch is made: bytes of its commands, or where the next one goes; how many there are; the offset of
-# its newest checkpoint; the letters of its tag.
+# Of each slot: bytes of its commands in the batch that is made, then where the next one goes there; how many they are (both 0
+# between batches); the offset of its newest checkpoint; the letters of its tag.
 cdef enum:
     SIZE = 0
     COMMANDS = 1

@@ -177,10 +177,16 @@ class SlotRouter(CommandReader):
     def members_of(self, number):
         """The slots of a queue (array)."""
         queue: SlotQueue = self.queues[number]
+        slot: cython.int
+        count: cython.Py_ssize_t = 0
         if queue.members is None:
-            queue.members = array(
-                "i", [slot for slot in range(SLOTS) if self.places[4 * slot + HOME] == number]
-            )
+            members = array("i", [0]) * SLOTS
+            found: cython.int[::1] = members
+            for slot in range(SLOTS):
+                if self.places[4 * slot + HOME] == number:
+                    found[count] = slot
+                    count += 1
+            queue.members = members[:count]
         return queue.members
 
     def slot_data(self, slot):

@@ -166,7 +166,7 @@ class ClusterDelivery:
 
     @property
     def oldest_block_seconds(self) -> float | None:
-        """Monotonic time when the oldest of them was received, None if there are none."""
+        """Monotonic time when the oldest unconfirmed block was received, None if there is none."""
         return next((it.received_seconds for _, it in self._blocks if it.received_seconds), None)
 
     @property

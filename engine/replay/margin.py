@@ -27,6 +27,18 @@ FILE_MARGIN_MS = 1 << 45
 FILE_HORIZON_MS = 1 << 44
 
 
+def is_behind(
+    now_seconds: float, received_seconds: float, oldest_block_seconds: float | None
+) -> bool:
+    """Whether bytes received at `received_seconds` come late to the target (all monotonic).
+
+    oldest_block_seconds: when the oldest block that is on its way there was received, None if none is; it may be one of ours,
+    younger than bytes that have waited in the spool.
+    """
+    oldest = min(received_seconds, oldest_block_seconds or received_seconds)
+    return now_seconds - oldest > LAG_SECONDS
+
+
 @dataclass(frozen=True, slots=True)
 class Margin:
     """How expiries are put off.

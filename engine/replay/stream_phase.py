@@ -17,7 +17,7 @@ from engine.codec.stream_selector import StreamSelector
 from engine.errors import SourceRefused
 from engine.position import Position
 from engine.replay.left_out import LeftOut
-from engine.replay.margin import LAG_SECONDS, Margin
+from engine.replay.margin import LAG_SECONDS, Margin, is_behind
 from engine.replay.owed import Key
 from engine.replay.refused_keys import RefusedKeys
 from engine.replay.renewals import keys_in_doubt, swapped
@@ -164,9 +164,9 @@ class StreamPhase:
             transcoder.set_replid(self.replid)
         margin = self._margin
         if margin is not None:
-            # Behind is also who waits for the target: what comes now will be late there, too.
-            oldest = self._delivery.link.oldest_block_seconds or chunk.received_seconds
-            if margin.is_own or chunk.is_late or time.monotonic() - oldest > LAG_SECONDS:
+            # Who waits for the target is behind as well.
+            times = (chunk.received_seconds, self._delivery.link.oldest_block_seconds)
+            if margin.is_own or chunk.is_late or is_behind(time.monotonic(), *times):
                 transcoder.margin_ms, transcoder.horizon_ms = margin.ms, margin.horizon_ms()
                 self._settling.note_behind()
             else:

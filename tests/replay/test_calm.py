@@ -55,9 +55,12 @@ async def test_a_pipeline_that_has_run_empty_lets_it_be_asked() -> None:
 
 async def test_nobody_is_woken_behind_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calm, "CALM_SECONDS", 0.01)
-    found = Calm(never)
+    woken, later = asyncio.Event(), asyncio.Event()
+    found = Calm(woken.set)
     found.note_asked()
     found.note_behind()
     assert found.is_put_off(is_full=True)
     found.close()
-    await asyncio.sleep(0.05)
+    asyncio.get_running_loop().call_later(0.05, later.set)  # a timer behind its
+    await later.wait()
+    assert not woken.is_set()
