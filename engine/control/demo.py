@@ -63,7 +63,7 @@ def run_demo(*, keys: int, rate: int, seed: int, keep: bool, progress: str) -> i
             f"writing {rate:,} commands a second to the source" if rate else "writing at full speed"
         )
         sync = stack.enter_context(_child(_sync_command(source, target, folder / "spool")))
-        follower = _Follower(sync, make_reporter(ProgressMode(progress)))
+        follower = Follower(sync, make_reporter(ProgressMode(progress)))
         follower.follow(follower.is_live)
         probe = LagProbe(source.endpoint, target.endpoint)
         stack.callback(probe.stop)
@@ -77,6 +77,7 @@ def run_demo(*, keys: int, rate: int, seed: int, keep: bool, progress: str) -> i
         follower.close()
         _say("comparing every key, value and TTL on both sides …")
         comparison = _compare(source, target, follower)
+        follower.come_to_rest()
         _stop_sync(sync)
         assert follower.last is not None
         figures = DemoFigures(
@@ -178,7 +179,7 @@ def _sync_command(source: RunningServer, target: RunningServer, spool_dir: Path)
     )  # fmt: skip
 
 
-def _compare(source: RunningServer, target: RunningServer, follower: _Follower) -> Comparison:
+def _compare(source: RunningServer, target: RunningServer, follower: Follower) -> Comparison:
     """Compare at rest. TTLs that came late get the time in which the migration puts them right."""
     deadline = time.monotonic() + EXPIRY_SECONDS
     while True:
@@ -224,7 +225,7 @@ class Moments:
     snapshot_keys: int = 0
 
 
-class _Follower:
+class Follower:
     """Reads the child's `--progress json` and shows it."""
 
     def __init__(self, sync: subprocess.Popen[str], reporter: Reporter) -> None:
@@ -257,6 +258,11 @@ class _Follower:
         """Wait for a status that is made after now."""
         now = time.time()
         self.follow(lambda status: status.ts > now, is_shown=False)
+
+    def come_to_rest(self) -> None:
+        """Let the last status be one without lag: the source's own words (DEL of what expires) come at any time."""
+        deadline = time.time() + EXPIRY_SECONDS
+        self.follow(lambda status: status.lag_bytes == 0 or status.ts > deadline, is_shown=False)
 
     def is_live(self, status: TaskStatus) -> bool:
         """Whether what waited behind the snapshot is applied, or has had its time (a load that is too much)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -14,7 +15,8 @@ import psutil
 import pytest
 
 from engine.control import demo
-from engine.control.demo import DemoFigures, Moments, report_lines, run_demo
+from engine.control.demo import DemoFigures, Follower, Moments, report_lines, run_demo
+from engine.control.progress import Silent, status_object
 from engine.demo.child import module_command, module_environment
 from engine.demo.compare import Comparison
 from tests.conditions import until
@@ -139,3 +141,20 @@ def test_the_report_shows_the_lag_there_was_at_the_end() -> None:
     assert lag_of(figures()).endswith(" 0 bytes at the end")
     assert lag_of(figures(last=make_status(lag_bytes=1700))).endswith(" 1,700 bytes at the end")
     assert "not measured" in lag_of(figures(lag_p50_seconds=None, lag_p99_seconds=None))
+
+
+def test_what_a_source_says_of_itself_is_not_left_as_lag_in_the_last_status(tmp_path: Path) -> None:
+    """An expired key's DEL may be on its way at any moment, after the load's end too."""
+    said = tmp_path / "statuses"
+    lags = (0, 50, 50, 0, 50)
+    said.write_text(
+        "".join(json.dumps(status_object(make_status(lag_bytes=it))) + "\n" for it in lags)
+    )
+    with subprocess.Popen(["cat", str(said)], stdout=subprocess.PIPE, text=True) as sync:
+        follower = Follower(sync, Silent())
+        follower.follow(lambda status: status.lag_bytes > 0)
+
+        follower.come_to_rest()
+
+        assert follower.last is not None
+        assert follower.last.lag_bytes == 0
