@@ -22,3 +22,23 @@ async def end_tasks(*tasks: asyncio.Task[Any] | None) -> None:
     for task in ours:
         if not task.cancelled():
             task.exception()  # seen: not to be reported as never retrieved
+
+
+class Waiters:
+    """Those who wait until something has changed, whatever it is. Waking them makes no task of its own, unlike a Condition."""
+
+    def __init__(self) -> None:
+        self._futures: list[asyncio.Future[None]] = []
+
+    async def wait(self) -> None:
+        """Wait for the next `wake`."""
+        future = asyncio.get_running_loop().create_future()
+        self._futures.append(future)
+        await future
+
+    def wake(self) -> None:
+        """Let all go on who wait now."""
+        futures, self._futures = self._futures, []
+        for it in futures:
+            if not it.done():  # else it was given up
+                it.set_result(None)

@@ -22,6 +22,7 @@ cdef class BlockWriter(CommandReader):
     cdef bint is_open
     cdef int block_replies
     cdef int block_commands
+    cdef bint moves_keys
     cdef bint has_index
     cdef SlotIndex index
     cpdef set_replid(self, str replid)

@@ -54,6 +54,7 @@ class BlockWriter(CommandReader):
         self.is_open = False
         self.block_replies = 0
         self.block_commands = 0
+        self.moves_keys = False  # in the open block, or the command at hand does
         self.has_index = plan.tells_slots
         self.index = SlotIndex()
 
@@ -173,6 +174,8 @@ class BlockWriter(CommandReader):
             is_transaction=self.has_checkpoint,
             guard_replies=GUARD_REPLIES if self.has_checkpoint else 0,
         )
+        block.moves_keys = self.moves_keys
+        self.moves_keys = False
         self.is_open = False
         self.block_offset = self.offset
         return block

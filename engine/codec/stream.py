@@ -182,14 +182,18 @@ class StreamTranscoder(LateKeys):
                 if self.margin_ms == 0:
                     kind = ORDINARY
             elif kind == MOVING:
+                self.moves_keys = True
                 if not (
                     self.has_late_keys
                     or self.is_settling
                     or (self.verifies_keys and self.margin_ms > 0)
                 ):
                     kind = ORDINARY
-            elif not self.verifies_keys or self.margin_ms == 0:
-                kind = ORDINARY
+            else:
+                if kind == MAKING:
+                    self.moves_keys = True
+                if not self.verifies_keys or self.margin_ms == 0:
+                    kind = ORDINARY
         self.kind = kind
         return kind != ORDINARY
 
@@ -286,6 +290,7 @@ class StreamTranscoder(LateKeys):
     def take_swapdb(self):
         """Pass it on; a checkpoint that was swapped out of database 0 with the data is removed there."""
         self.copy_command()
+        self.moves_keys = True
         self.swaps += 1
         first, second = self.argument(1), self.argument(2)
         if first.isdigit() and second.isdigit():

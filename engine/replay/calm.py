@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-# Behind for a moment, caught up for a moment: a question costs most then, for the pipeline runs empty before it.
+# Behind for a moment, caught up for a moment: most of what is asked for then is soon owed again.
 CALM_SECONDS = 0.5
 # So often it is looked whether the pipeline has run empty by itself.
 LOOK_SECONDS = 0.05

@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import structlog
 
-from engine.background import end_tasks
+from engine.background import Waiters, end_tasks
 from engine.checkpoint.cluster_claim import ClusterClaim
 from engine.codec.block import Block
 from engine.codec.slot_batch import SlotBatch
@@ -113,8 +113,7 @@ class ClusterDelivery:
         self._swept_offset = -1
         self._swept_at = time.monotonic()
         self._bytes_since_sweep = 0
-        self._changed = asyncio.Condition()
-        self._waking: asyncio.Future[None] | None = None
+        self._waiters = Waiters()
         self._looking_after: asyncio.Task[None] | None = None
         self._asking: asyncio.Task[None] | None = None
         self._error: EngineError | None = None
@@ -148,6 +147,11 @@ class ClusterDelivery:
     def unconfirmed(self) -> list[Block]:
         """Blocks that are not on the target, apart from slots that wait."""
         return [it for _, it in self._blocks]
+
+    @property
+    def is_holding(self) -> bool:
+        """Whether a slot waits, with its commands."""
+        return bool(self._held)
 
     @property
     def blocks_inflight(self) -> int:
@@ -301,26 +305,21 @@ class ClusterDelivery:
 
     async def _wait(self) -> None:
         self.raise_error()
-        async with self._changed:
-            await self._changed.wait()
+        await self._waiters.wait()
         self.raise_error()
-
-    async def _wake(self) -> None:
-        async with self._changed:
-            self._changed.notify_all()
 
     def _fail(self, error: EngineError) -> None:
         if self._error is None:
             self._error = error
             self._events.on_failed(error)
-        self._waking = asyncio.ensure_future(self._wake())
+        self._waiters.wake()
 
     # ---- what has come to the target
 
     def _on_batch(self) -> None:
         """A batch has left, or was answered; or a slot has settled."""
         self._confirm()
-        self._waking = asyncio.ensure_future(self._wake())
+        self._waiters.wake()
 
     def _confirm(self) -> None:
         floor = self._lanes.floor

@@ -112,6 +112,11 @@ class Delivery:
         """Blocks sent or begun that the target has not confirmed."""
         return [] if self._link is None else self._link.unconfirmed
 
+    @property
+    def is_holding(self) -> bool:
+        """As ClusterDelivery's: no slot waits."""
+        return False
+
     def note_offset(self, offset: int, db: int) -> None:
         """The stream moved on without a command to send: confirmed behind the blocks in flight."""
         if offset != self._stats.applied_offset or self.link.blocks_inflight:

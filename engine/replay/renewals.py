@@ -31,11 +31,13 @@ _LOOKED_AT = NameTable(
 )
 
 
-def keys_in_doubt(data: bytes, before: Collection[Key] = (), *, is_exact: bool = True) -> set[Key]:
+def keys_in_doubt(
+    data: bytes, before: Collection[Key] = (), *, renews: bool = True, makes: bool = True
+) -> set[Key]:
     """(database, key) of all that a block renews or makes of other keys, as they stand behind it.
 
     data: a block's, it begins in database 0. before: those of the blocks before it; SWAPDB takes them along.
-    is_exact: False adds none.
+    renews, makes: False adds none of those.
     """
     db = 0
     found = set(before)
@@ -45,9 +47,10 @@ def keys_in_doubt(data: bytes, before: Collection[Key] = (), *, is_exact: bool =
             db = int(command[1])
         elif name == b"SWAPDB":
             found = swapped(found, int(command[1]), int(command[2]))
-        elif is_exact and name in _RENEWING:
-            found.add((db, command[1]))
-        elif is_exact:
+        elif name in _RENEWING:
+            if renews:
+                found.add((db, command[1]))
+        elif makes:
             found |= _made(name, command, db)
     return found
 

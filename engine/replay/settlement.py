@@ -19,13 +19,13 @@ from typing import Any, NamedTuple
 
 import structlog
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from engine.codec.bridge import ValueBridge
 from engine.codec.command_text import encode
 from engine.codec.payload import payload_for
-from engine.control_client import LOST, control_client, raise_if_cancelled, reply_text
+from engine.control_client import LOST, ask_many, control_client, raise_if_cancelled, reply_text
 from engine.endpoint import Endpoint
 from engine.errors import SourceNotReady
 from engine.replay.owed import Key
@@ -36,10 +36,13 @@ log = structlog.get_logger("engine.replay")
 # Few, so that the answers of one request lie within a millisecond where the source tells no moments.
 KEYS_AT_ONCE = 500
 OFFSET_TRIES = 50
-# At the start, or inside redis-py's words about a command of a pipeline.
-_NOT_NOW = re.compile(
-    r"(?:^|['\" ])(LOADING|BUSY|MASTERDOWN|NOMASTERLINK|TRYAGAIN|MOVED|CLUSTERDOWN)\b"
-)
+_NOT_NOW = re.compile(r"^(LOADING|BUSY|MASTERDOWN|NOMASTERLINK|TRYAGAIN|MOVED|CLUSTERDOWN)\b")
+_REPLID = re.compile(rb"^master_replid:(\w+)", re.MULTILINE)
+_OFFSET = re.compile(rb"^master_repl_offset:(\d+)", re.MULTILINE)
+_MULTI, _EXEC, _INFO = encode("MULTI"), encode("EXEC"), encode("INFO", "replication")
+_WHERE = _INFO + encode("TIME")
+# A replica answers for its keys only to a connection that says so; a primary doesn't mind.
+_READONLY = encode("READONLY")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,7 @@ class SourceValue:
 class _Answers(NamedTuple):
     """now_ms: the moment that times count from. times: of keys, then of wholes; payloads: of wholes."""
 
+    replid: str
     offset: int
     now_ms: int
     times: list[int]
@@ -229,40 +233,20 @@ class Settlement:
 
     async def _of_this_history(self, keys: Sequence[Key], wholes: Sequence[Key]) -> _Answers | None:
         found = await self._answers(keys, wholes)
-        if found is None:
-            return None
-        info, moment, times, payloads = found
-        history, ours = str(info.get("master_replid", "")), self._replid()
-        if history and ours and history != ours:
+        ours = self._replid()
+        if found is not None and found.replid and ours and found.replid != ours:
             raise SourceNotReady(
-                f"the source that was asked for expiries has another history ({history[:8]}, not {ours[:8]})"
+                f"the source that was asked for expiries has another history ({found.replid[:8]}, not {ours[:8]})"
             )
-        now_ms = 0 if self._tells_moments else moment[0] * 1000 + moment[1] // 1000
-        return _Answers(int(info["master_repl_offset"]), now_ms, times, payloads)
+        return found
 
-    async def _answers(
-        self, keys: Sequence[Key], wholes: Sequence[Key]
-    ) -> tuple[dict[str, Any], tuple[int, int], list[int], list[bytes | None]] | None:
+    async def _answers(self, keys: Sequence[Key], wholes: Sequence[Key]) -> _Answers | None:
         """INFO, TIME, a time of each, a payload of each of `wholes`; all of one moment."""
-        is_cluster = self._shard is not None and self._shard.is_cluster
         await self._follow_source()
-        pipe = self._client.pipeline(transaction=not is_cluster)
-        if is_cluster:
-            # A replica answers for its keys only to a connection that says so; a primary doesn't mind.
-            pipe.execute_command("READONLY")
-        pipe.execute_command("INFO", "replication")
-        pipe.execute_command("TIME")
-        question = "PEXPIRETIME" if self._tells_moments else "PTTL"
-        asked = [(question, it) for it in (*keys, *wholes)] + [("DUMP", it) for it in wholes]
-        is_told: list[bool] = []  # of each answer, whether it is more than SELECT's
-        for db, some in groupby(asked, key=lambda it: it[1][0]):
-            pipe.execute_command("SELECT", db)
-            is_told.append(False)
-            for command, (_, name) in some:
-                pipe.execute_command(command, name)
-                is_told.append(True)
+        question, is_told = self._question(keys, wholes)
         try:
-            found = await (self._ask_at_one_offset(pipe) if is_cluster else pipe.execute())
+            info, moment, *answers = await self._ask_at_one_offset(question, len(is_told))
+            replid, offset = source_position(info)
         except (RedisConnectionError, RedisTimeoutError, OSError) as error:
             raise_if_cancelled()
             raise SourceNotReady(f"the source cannot be asked for expiries now: {error}") from error
@@ -276,10 +260,26 @@ class Settlement:
             self.refused = text
             return None
         raise_if_cancelled()
-        info, moment, *answers = found
         told = list(compress(answers, is_told))
         times = len(keys) + len(wholes)
-        return info, moment, told[:times], told[times:]
+        now_ms = 0 if self._tells_moments else int(moment[0]) * 1000 + int(moment[1]) // 1000
+        return _Answers(replid, offset, now_ms, told[:times], told[times:])
+
+    def _question(self, keys: Sequence[Key], wholes: Sequence[Key]) -> tuple[bytes, list[bool]]:
+        """Encoded commands, and of each whether its answer is more than SELECT's."""
+        time_word = b"PEXPIRETIME" if self._tells_moments else b"PTTL"
+        asked = [(time_word, it) for it in (*keys, *wholes)] + [(b"DUMP", it) for it in wholes]
+        parts: list[bytes] = []
+        is_told: list[bool] = []
+        for db, some in groupby(asked, key=lambda it: it[1][0]):
+            parts.append(encode("SELECT", db))
+            is_told.append(False)
+            for word, (_, name) in some:
+                parts.append(
+                    b"*2\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(word), word, len(name), name)
+                )
+                is_told.append(True)
+        return b"".join(parts), is_told
 
     def _fit(self, payload: Any) -> bytes | None:
         """The payload as the target takes it; None if it cannot have the value, which was refused before."""
@@ -298,15 +298,22 @@ class Settlement:
         self._source = now
         self._client = control_client(now, timeout_seconds=self._timeout_seconds)
 
-    async def _ask_at_one_offset(self, pipe: Any) -> list[Any]:
-        """A server runs what came in one read without a break; the offset behind it tells whether it did."""
-        pipe.execute_command("INFO", "replication")
-        commands = list(pipe.command_stack)
+    async def _ask_at_one_offset(self, question: bytes, replies: int) -> list[Any]:
+        """INFO's reply, TIME's, and those to the question; raises the first error among them."""
+        if self._shard is None or not self._shard.is_cluster:
+            *queued, answers = await ask_many(
+                self._client, _MULTI + _WHERE + question + _EXEC, replies + 4
+            )
+            _raise_error_of([*queued, *(answers if isinstance(answers, list) else [answers])])
+            return list(answers)
+        # A transaction would be refused. But a server runs what came in one read without a break; the offset behind it tells whether it did.
         for _ in range(OFFSET_TRIES):
-            pipe.command_stack[:] = commands
-            _, *answers, after = await pipe.execute()
-            if answers[0]["master_repl_offset"] == after["master_repl_offset"]:
-                return [*answers]
+            _, *answers, after = await ask_many(
+                self._client, _READONLY + _WHERE + question + _INFO, replies + 4
+            )
+            _raise_error_of([*answers, after])
+            if source_position(answers[0])[1] == source_position(after)[1]:
+                return answers
         raise SourceNotReady(
             "the source writes too fast to be asked for several keys at one moment"
         )
@@ -315,3 +322,22 @@ class Settlement:
         """Close the control connection."""
         with contextlib.suppress(*LOST):
             await self._client.aclose()
+
+
+def _raise_error_of(replies: Sequence[Any]) -> None:
+    for it in replies:
+        if isinstance(it, RedisError):
+            raise it
+
+
+def source_position(info: bytes) -> tuple[str, int]:
+    """(replid, offset) in a reply to INFO replication; replid empty where there is none (before 4.0).
+
+    Raises:
+        ResponseError: it tells no offset.
+    """
+    replid = _REPLID.search(info)
+    offset = _OFFSET.search(info)
+    if offset is None:
+        raise ResponseError("INFO replication tells no master_repl_offset")
+    return "" if replid is None else replid[1].decode(), int(offset[1])

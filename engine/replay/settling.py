@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from itertools import islice
 from typing import Protocol
 
 import structlog
 
+from engine.codec.block import Block
 from engine.codec.command_keys import keys_of
 from engine.codec.stream import StreamTranscoder
 from engine.errors import SourceNotReady, TargetRejected
@@ -41,6 +43,18 @@ class Search(Protocol):
 
     async def close(self) -> None:
         """Close the connections."""
+
+
+class Confirming(Protocol):
+    """Who takes corrections to the target (delivery.py, cluster_delivery.py)."""
+
+    @property
+    def unconfirmed(self) -> list[Block]:
+        """Blocks that it does not have, apart from slots that wait."""
+
+    @property
+    def is_holding(self) -> bool:
+        """Whether a slot waits."""
 
 
 class Questions(Protocol):
@@ -92,6 +106,7 @@ class Settling:
         self._brought = brought
         self._stats = stats
         self._asked: Batch = ([], [])
+        self._unconfirmed: deque[tuple[Block, Batch]] = deque()  # corrections on their way
         self._found: Batch = ([], [])  # on the target, not asked about yet
         self._was_found = False  # what is asked about now, not noted
         self._searching: Search | None = None
@@ -112,6 +127,7 @@ class Settling:
         return bool(
             self._asked[0]
             or self._asked[1]
+            or self._unconfirmed
             or self._found[0]
             or self._found[1]
             or transcoder.late_keys
@@ -122,6 +138,14 @@ class Settling:
             or self._owed.scans_keys
             or self._owed.scans_hashes
         )
+
+    @property
+    def looks_at_target(self) -> bool:
+        """Whether the next step looks for keys there, or asks it for their times."""
+        transcoder, owed = self._transcoder, self._owed
+        is_named = transcoder.late_keys or transcoder.late_hashes or any(self._found)
+        is_search = (owed.scans_keys or owed.scans_hashes) and not is_named
+        return self.is_owing and (self._margin.is_own or is_search)
 
     def is_put_off(self, blocks_inflight: int) -> bool:
         """Whether something is owed and it is not the time to ask about it."""
@@ -177,8 +201,9 @@ class Settling:
     def save(self) -> None:
         """Note in `owed` what the next stay at the target has to do."""
         transcoder, owed = self._transcoder, self._owed
-        owed.keys = transcoder.late_keys.union(self._asked[0], self._found[0])
-        owed.wholes = transcoder.late_hashes.union(self._asked[1], self._found[1])
+        batches = [self._asked, self._found, *(it for _, it in self._unconfirmed)]
+        owed.keys = transcoder.late_keys.union(*(keys for keys, _ in batches))
+        owed.wholes = transcoder.late_hashes.union(*(wholes for _, wholes in batches))
         if transcoder.swaps and self.is_owing:
             # A SWAPDB that the target has not got yet is read again: where the keys stand is not certain.
             owed.scans_keys = owed.scans_hashes = True
@@ -228,13 +253,28 @@ class Settling:
         """Whether the stream has come to where the correction belongs."""
         return self.correction is not None and self._transcoder.offset >= self.correction.offset
 
-    def done(self) -> None:
-        """The correction is applied."""
-        self._stats.keys_fetched_again += len(self._asked[1])
+    def sent(self, block: Block) -> None:
+        """The correction is on its way, in `block`; what comes behind it in the stream acts on what it has put right."""
+        self._unconfirmed.append((block, self._asked))
         self.correction = None
         self._asked = ([], [])
         self._transcoder.pause_at = -1
         self._transcoder.release_late_keys()
+
+    @property
+    def has_unconfirmed(self) -> bool:
+        """Whether corrections are on their way."""
+        return bool(self._unconfirmed)
+
+    def confirm(self, delivery: Confirming) -> None:
+        """Corrections that the target has are done; where a slot waits they may have to wait with it, and are asked for again."""
+        unconfirmed = {id(it) for it in delivery.unconfirmed}
+        while self._unconfirmed and id(self._unconfirmed[0][0]) not in unconfirmed:
+            keys, wholes = self._unconfirmed.popleft()[1]
+            if delivery.is_holding:
+                self._transcoder.add_late_keys(set(keys), set(wholes))
+            else:
+                self._stats.keys_fetched_again += len(wholes)
 
     def forget_answer(self) -> None:
         """The stream goes on in another history than the one asked."""

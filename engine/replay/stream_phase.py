@@ -18,11 +18,10 @@ from engine.errors import SourceRefused
 from engine.position import Position
 from engine.replay.left_out import LeftOut
 from engine.replay.margin import LAG_SECONDS, Margin, is_behind
-from engine.replay.owed import Key
 from engine.replay.refused_keys import RefusedKeys
-from engine.replay.renewals import keys_in_doubt, swapped
 from engine.replay.resolving import Resolving
 from engine.replay.settling import Settling
+from engine.replay.slow_blocks import SlowBlocks
 from engine.replay.target_session import TargetSession
 from engine.spool.spool import Spool
 
@@ -86,7 +85,7 @@ class StreamPhase:
         self._resolving = resolving(self.transcoder, self._settling)
         self._has_resolved = False  # it is the turn of expiries
         self._is_exact = False  # something in the open block has no margin
-        self._sending: Block | None = None
+        self._slow = SlowBlocks(self._delivery, self.transcoder, self._settling)
         self._received_seconds = time.monotonic()
         self._checkpoint_at = time.monotonic()
         self._changes = 0  # flushes and swaps that a checkpoint has followed
@@ -107,9 +106,9 @@ class StreamPhase:
         Raises:
             StreamOutOfStep, and what ended either side.
         """
-        self._delivery.on_block = self._note_confirmed
-        self._delivery.on_late = self._note_late
-        watching = asyncio.create_task(self._watch_slow_blocks(), name="watch-slow-blocks")
+        self._delivery.on_block = self._slow.note_confirmed
+        self._delivery.on_late = self._slow.note_late if self._margin is not None else None
+        watching = asyncio.create_task(self._slow.watch(), name="watch-slow-blocks")
         try:
             end = await self._run()
             if self.is_at_boundary and end is StreamEnd.STOPPED:
@@ -120,7 +119,8 @@ class StreamPhase:
         finally:
             await end_tasks(watching)
             self._delivery.on_block = self._delivery.on_late = None
-            self._note_slow_blocks()
+            self._slow.note()
+            self._settling.confirm(self._delivery)
             self._settling.save()
             await self._settling.close()
             if self._resolving is not None:
@@ -221,12 +221,11 @@ class StreamPhase:
         self._delivery.link.on_missing = (
             self._settling.note_missing if self.transcoder.verifies_keys else None
         )
-        self.transcoder.swapped.clear()
-        self._sending = block
+        self._slow.begin(block)
         try:
             await self._delivery.send(block, received_seconds)
         finally:
-            self._sending = None
+            self._slow.sending = None
         if not self._session.is_exactly_once:
             now = time.monotonic()
             # A flush, or SWAPDB, takes the checkpoint away.
@@ -234,45 +233,6 @@ class StreamPhase:
             if now - self._checkpoint_at >= CHECKPOINT_SECONDS or changes != self._changes:
                 self._checkpoint_at, self._changes = now, changes
                 await self._delivery.send(self._plain_checkpoint(block.offset, block.db), now)
-
-    # ---- blocks that reach the target late, with expiries that have no margin
-
-    async def _watch_slow_blocks(self) -> None:
-        """Not only when they are confirmed: who is killed before that must have noted them."""
-        while True:
-            await asyncio.sleep(LAG_SECONDS / 2)
-            self._note_slow_blocks()
-
-    def _note_slow_blocks(self) -> None:
-        if any(it.is_exact and self._is_slow(it) for it in self._delivery.unconfirmed):
-            self._note_in_doubt(None)
-
-    def _note_confirmed(self, block: Block) -> None:
-        if block.is_exact and self._is_slow(block):
-            self._note_in_doubt(block)
-
-    def _note_late(self, commands: bytes) -> None:
-        """Those of a slot that waited: what they renew may have expired on the target."""
-        if self._margin is not None:
-            self._settling.note_in_doubt(keys_in_doubt(commands))
-
-    def _is_slow(self, block: Block) -> bool:
-        return block.commands > 0 and time.monotonic() - block.received_seconds > LAG_SECONDS
-
-    def _note_in_doubt(self, confirmed: Block | None) -> None:
-        """A block is slow: note what it renews and what those behind it do, which may move that."""
-        unconfirmed = self._delivery.unconfirmed
-        blocks = unconfirmed if confirmed is None else [confirmed, *unconfirmed]
-        if self._sending is not None and not any(it is self._sending for it in unconfirmed):
-            blocks.append(self._sending)  # it waits for the limit or for room
-        found: set[Key] = set()
-        for block in blocks:
-            if block.is_exact or found:
-                found = keys_in_doubt(block.data, found, is_exact=block.is_exact)
-                block.is_exact = False
-        for first_db, second_db in self.transcoder.swapped:  # in the open block
-            found = swapped(found, first_db, second_db)
-        self._settling.note_in_doubt(found)
 
     async def _send_own(self, block: Block) -> None:
         """A block that the session made behind everything the transcoder has given out."""
@@ -352,38 +312,46 @@ class StreamPhase:
 
     async def _correct(self) -> bool:
         """One step of giving expiries their true time."""
-        transcoder, settling = self.transcoder, self._settling
-        if (
-            settling.correction is None
-            and self._resolving is not None
-            and self._resolving.has_answers
-        ):
-            return False
+        settling = self._settling
+        await self._confirm_corrections()
         if settling.correction is None:
-            inflight = self._delivery.link.blocks_inflight
-            if not (self.is_at_boundary and self._is_caught_up) or settling.is_put_off(inflight):
-                return False
-            if settling.is_owing:
-                # Keys may be looked for on the target: it must be where the transcoder is.
-                await self._send_open_block()
-                return await self._delivery.drain_unless_held() and await settling.ask()
-            if transcoder.margin_since_ms:
-                settling.settled()
-                await self._say_settled()
-                return True
-            settling.forget_noted()
-            return False
+            return await self._ask_about_expiries()
         if not settling.is_due() or not self.is_at_boundary:
             return False
         await self._send_open_block()
-        await self._send_own(self._session.guarded(settling.correction.commands))
-        # Not sent again by anyone: owed until the target has it. Where a slot waits, the others go on, and it is asked again.
-        if await self._delivery.drain_unless_held():
-            settling.done()
-        else:
-            settling.forget_answer()
+        block = self._session.guarded(settling.correction.commands)
+        await self._send_own(block)
+        settling.sent(block)
         await self._send_full_blocks(time.monotonic())
         return True
+
+    async def _confirm_corrections(self) -> None:
+        """Those that the target has are done. Not sent again by anyone: until then they are owed."""
+        if self._settling.has_unconfirmed:
+            if self._spool.is_empty:
+                await self._delivery.drain_unless_held()
+            self._settling.confirm(self._delivery)
+
+    async def _ask_about_expiries(self) -> bool:
+        settling = self._settling
+        if self._resolving is not None and self._resolving.has_answers:
+            return False
+        inflight = self._delivery.link.blocks_inflight
+        if not (self.is_at_boundary and self._is_caught_up) or settling.is_put_off(inflight):
+            return False
+        if settling.looks_at_target:
+            # It must be where the transcoder is.
+            await self._send_open_block()
+            if not await self._delivery.drain_unless_held():
+                return False
+        if settling.is_owing:
+            return await settling.ask()
+        if self.transcoder.margin_since_ms:
+            settling.settled()
+            await self._say_settled()
+            return True
+        settling.forget_noted()
+        return False
 
     async def _say_settled(self) -> None:
         """All expiries are true; a checkpoint says so even if the stream is quiet."""
