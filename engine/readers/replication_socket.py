@@ -75,6 +75,7 @@ class ReplicationSocket:
         self._path = Path(self._folder.name) / "source.sock"
         self._server: asyncio.Server | None = None
         self._conversations: set[asyncio.Task[None]] = set()
+        self._is_closed = False
         self.failure: EngineError | None = None
 
     @property
@@ -85,11 +86,12 @@ class ReplicationSocket:
     async def start(self) -> None:
         """Listen."""
         self._server = await asyncio.start_unix_server(
-            self._converse, self._path, limit=COMMAND_LIMIT_BYTES
+            self._accept, self._path, limit=COMMAND_LIMIT_BYTES
         )
 
     async def close(self) -> None:
         """Stop listening and end all conversations."""
+        self._is_closed = True
         if self._server is not None:
             self._server.close()
         for _ in range(TURNS):  # one that was accepted a moment ago begins only now
@@ -100,10 +102,21 @@ class ReplicationSocket:
                 await asyncio.wait(self._conversations)
         self._folder.cleanup()
 
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        conversation = asyncio.current_task()
-        assert conversation is not None
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._is_closed:  # it was accepted a moment before
+            writer.transport.abort()
+            return
+
+        def end(conversation: asyncio.Task[None]) -> None:
+            self._conversations.discard(conversation)
+            if conversation.cancelled():  # before it began
+                writer.transport.abort()
+
+        conversation = asyncio.create_task(self._converse(reader, writer), name="conversation")
         self._conversations.add(conversation)
+        conversation.add_done_callback(end)
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         feeding: asyncio.Task[None] | None = None
         try:
             while True:
@@ -131,7 +144,6 @@ class ReplicationSocket:
         except asyncio.CancelledError:
             writer.transport.abort()  # `close`; asyncio would report the cancellation of a stream's callback as an error
         finally:
-            self._conversations.discard(conversation)
             await end_tasks(feeding)
             with contextlib.suppress(RuntimeError):  # the loop has been closed under us
                 writer.close()
