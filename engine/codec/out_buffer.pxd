@@ -1,5 +1,6 @@
 cdef class OutBuffer:
     cdef bytearray data
+    cdef bytes exact
     cdef unsigned char* ptr
     cdef Py_ssize_t pos
     cdef Py_ssize_t capacity
@@ -18,3 +19,5 @@ cdef class OutBuffer:
     cdef int put_bulk_number(self, unsigned long long value) except -1
     cdef int put_little_endian(self, unsigned long long value, int width) except -1
     cdef bytes take(self)
+    cdef int begin_exact(self, Py_ssize_t capacity) except -1
+    cdef bytes end_exact(self)

@@ -5,6 +5,7 @@ try:
 except ModuleNotFoundError:
     from engine.codec import cython_shim as cython
 if cython.compiled:
+    from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_FromStringAndSize
     from cython.cimports.libc.string import memcpy
 
 
@@ -16,6 +17,7 @@ class OutBuffer:
         self.data = bytearray(max(capacity, 64))
         self.capacity = len(self.data)
         self.pos = 0
+        self.exact = None
         self.bind()
 
     def bind(self):
@@ -27,6 +29,8 @@ class OutBuffer:
     def make_room(self, count):
         """Have at least `count` free bytes behind `pos`."""
         if self.pos + count > self.capacity:
+            if self.exact is not None:
+                raise OverflowError("more than the room that was asked for")
             wanted: cython.Py_ssize_t = max(self.capacity * 2, self.pos + count)
             self.data.extend(bytes(wanted - self.capacity))
             self.capacity = wanted
@@ -150,3 +154,25 @@ class OutBuffer:
             self.data = bytearray(self.capacity)
             self.bind()
         return taken
+
+    def begin_exact(self, capacity):
+        """Fill an object of its own until `end_exact`, which saves a copy; of the buffer nothing is in use. More room there will not be."""
+        if cython.compiled:
+            self.exact = PyBytes_FromStringAndSize(cython.NULL, capacity)
+            self.ptr = cython.cast(cython.p_uchar, PyBytes_AS_STRING(self.exact))
+            self.capacity = capacity
+        self.pos = 0
+        return 0
+
+    def end_exact(self):
+        """Return what was filled; without a copy if it is all there was room for."""
+        if not cython.compiled:
+            return self.take()
+        made = self.exact
+        if self.pos < self.capacity:
+            made = made[: self.pos]
+        self.exact = None
+        self.pos = 0
+        self.capacity = len(self.data)
+        self.bind()
+        return made

@@ -10,32 +10,36 @@ cdef extern from *:
     """
     void prefetch "redis_ferry_prefetch"(const void* place) noexcept
 
-cdef enum:
-    NOBODY = -1
-
-# Of each slot: bytes of its commands in the batch that is made, then where the next one goes there; how many they are (both 0
-# between batches); the offset of its newest checkpoint; the letters of its tag.
+# Of each slot: bytes of its commands in its queue, and while a batch is made where the next one goes there; how many they are;
+# the offset of its newest checkpoint; its queue and, below PLACE_BITS, the letters of its tag.
 cdef enum:
     SIZE = 0
     COMMANDS = 1
     WRITTEN = 2
-    TAG = 3
+    PLACE = 3
+
+cdef enum:
+    SIZE_BITS = 44
 
 cdef Py_ssize_t AHEAD
-cdef Py_ssize_t MOST_KEPT_BYTES
 
 cdef class SlotQueue:
-    cdef OutBuffer store
     cdef Py_ssize_t capacity
-    cdef long long[::1] ends
-    cdef int[::1] slots
-    cdef int[::1] following
+    cdef long long[::1] starts
+    cdef long long[::1] numbers
     cdef int[::1] touched
     cdef Py_ssize_t entries
     cdef Py_ssize_t touched_slots
+    cdef long long size
+    cdef list owners
+    cdef bytes last_owner
     cdef object members
+    cdef bint has_strangers
+    cdef int clear(self) except -1
     cdef int grow(self) except -1
     cdef doubled(self, str kind, numbers)
-    cdef int clear(self) except -1
-    cdef int measure(self, long long[::1] records) except -1
+    cdef int append(self, int slot, bytes owner, const unsigned char* source, Py_ssize_t start, Py_ssize_t count, bint is_first) except -1
+    cdef int slot_at(self, Py_ssize_t entry) noexcept
+    cdef bytes command_at(self, Py_ssize_t entry)
+    cdef int give_away(self, Py_ssize_t entry) except -1
     cdef int scatter(self, long long[::1] records, OutBuffer out) except -1

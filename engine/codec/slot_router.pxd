@@ -4,10 +4,8 @@ from engine.codec.slot_index cimport INDEX_SHIFT
 from engine.codec.slot_queue cimport (
     AHEAD,
     COMMANDS,
-    MOST_KEPT_BYTES,
-    NOBODY,
+    PLACE,
     SIZE,
-    TAG,
     WRITTEN,
     SlotQueue,
     prefetch,
@@ -20,16 +18,13 @@ cdef enum:
     HELD = 0
 
 cdef enum:
-    HOME = 0
-    HEAD = 1
-    TAIL = 2
+    PLACE_BITS = 32
 
 cdef bytes MULTI
 cdef bytes EXEC
 
 cdef class SlotRouter(CommandReader):
     cdef list queues
-    cdef int[::1] places
     cdef long long[::1] records
     cdef OutBuffer out
     cdef bytes tags
@@ -59,6 +54,8 @@ cdef class SlotRouter(CommandReader):
     cpdef bint settle(self, table, is_busy) except -1
     cpdef place(self, table)
     cpdef int move(self, int slot, int number) except -1
+    cdef int set_home(self, int slot, int number) except -1
+    cdef int give_away(self, int number) except -1
     cdef members_of(self, int number)
     cpdef bytes slot_data(self, int slot)
     cpdef compact(self, int number)
@@ -69,9 +66,9 @@ cdef class SlotRouter(CommandReader):
     cdef bint read(self, long long offset) except -1
     cdef bint take_keyless(self) except -1
     cdef int slot_by(self, Py_ssize_t rule) noexcept
-    cdef int take(self, int slot, long long offset, const unsigned char* source, Py_ssize_t start, Py_ssize_t count) except -1
+    cdef bint is_to_take(self, int slot, long long offset) noexcept
     cpdef put(self, int slot, bytes command)
-    cdef int append(self, int slot, const unsigned char* source, Py_ssize_t start, Py_ssize_t count) except -1
+    cdef int append(self, int slot, bytes owner, const unsigned char* source, Py_ssize_t start, Py_ssize_t count) except -1
     cdef list all_arguments(self)
     cpdef take_batch(self, int number, long long offset, tuple every_slot, long long least)
     cdef tuple group_ending(self, long long offset, tuple every_slot, bint is_transaction)

@@ -21,10 +21,8 @@ if not cython.compiled:
     from engine.codec.slot_queue import (
         AHEAD,
         COMMANDS,
-        MOST_KEPT_BYTES,
-        NOBODY,
+        PLACE,
         SIZE,
-        TAG,
         WRITTEN,
         SlotQueue,
         prefetch,
@@ -40,7 +38,7 @@ from engine.codec.slots import slot_tags
 
 if not cython.compiled:
     SLOTS = 16384
-    HOME, HEAD, TAIL = range(3)
+    PLACE_BITS = 32
     HELD = 0  # the queue of slots that wait; the shards' numbers begin behind it
 
 KEY_PREFIX = b"redis-ferry:slot:{"
@@ -65,15 +63,14 @@ class SlotRouter(CommandReader):
     def __init__(self, suffix, is_transaction) -> None:
         CommandReader.__init__(self, 0)
         self.queues = [SlotQueue()]
-        # Of each slot, side by side because they are wanted together: its queue, its first and last command there, room.
-        self.places = array("i", [HELD, -1, -1, 0]) * SLOTS
-        self.out = OutBuffer(256 * 1024)
+        self.out = OutBuffer(64)
         self.tags = slot_tags()
         letters = array("i", self.tags)
         if sys.byteorder == "big":
             letters.byteswap()
-        records = array("q", [0, 0, -1, 0]) * SLOTS  # SIZE, COMMANDS, WRITTEN, TAG of each
-        records[TAG::4] = array("q", letters)
+        # SIZE, COMMANDS, WRITTEN, PLACE of each slot, side by side because they are wanted together. All are held at first.
+        records = array("q", [0, 0, -1, 0]) * SLOTS
+        records[PLACE::4] = array("q", [it & 0xFFFFFFFF for it in letters])
         self.records = records
         self.suffix = suffix
         self.key_bytes = len(KEY_PREFIX) + 5 + len(suffix)
@@ -112,7 +109,7 @@ class SlotRouter(CommandReader):
     def bytes_of(self, number):
         """Bytes in one queue."""
         queue: SlotQueue = self.queues[number]
-        return queue.store.pos
+        return queue.size
 
     def has_any(self, number):
         """Whether a queue has commands."""
@@ -126,7 +123,7 @@ class SlotRouter(CommandReader):
 
     def home_of(self, slot):
         """The queue that a slot's commands go to."""
-        return self.places[4 * slot + HOME]
+        return cython.cast(cython.int, self.records[4 * slot + PLACE] >> PLACE_BITS)
 
     def settle(self, table, is_busy):
         """Give each slot to its queue in `table`; True when all are there.
@@ -136,42 +133,65 @@ class SlotRouter(CommandReader):
         wanted: cython.int[::1] = table
         slot: cython.int
         home: cython.int
+        number: cython.int
         is_done = True
         for slot in range(SLOTS):
-            home = self.places[4 * slot + HOME]
+            home = self.home_of(slot)
             if home == HELD or home == wanted[slot]:
                 continue
             if is_busy[home]:
                 is_done = False
             else:
-                self.move(slot, wanted[slot])
+                self.set_home(slot, wanted[slot])
+        for number in range(1, len(self.queues)):
+            self.give_away(number)
         return is_done
 
     def place(self, table):
         """Give every slot to its queue in `table`, also those that are held."""
         slot: cython.int
+        number: cython.int
         wanted: cython.int[::1] = table
         for slot in range(SLOTS):
-            self.move(slot, wanted[slot])
+            self.set_home(slot, wanted[slot])
+        for number in range(len(self.queues)):
+            self.give_away(number)
 
     def move(self, slot, number):
         """Give a slot and its commands to another queue."""
-        place: cython.Py_ssize_t = 4 * slot
-        if self.places[place + HOME] == number:
+        home: cython.int = self.home_of(slot)
+        self.set_home(slot, number)
+        self.give_away(home)
+        return 0
+
+    def set_home(self, slot, number):
+        """What comes for a slot from now on goes to another queue; `give_away` brings what is in the old one."""
+        at: cython.Py_ssize_t = 4 * slot
+        old: SlotQueue = self.queues[self.home_of(slot)]
+        new: SlotQueue = self.queues[number]
+        if old is not new:
+            old.members = new.members = None
+            self.records[at + PLACE] = (cython.cast(cython.longlong, number) << PLACE_BITS) | (
+                self.records[at + PLACE] & 0xFFFFFFFF
+            )
+            if self.records[at + COMMANDS] > 0:
+                self.records[at + SIZE] = self.records[at + COMMANDS] = 0
+                old.has_strangers = True
+        return 0
+
+    def give_away(self, number):
+        """Bring commands of slots that have another home there."""
+        queue: SlotQueue = self.queues[number]
+        entry: cython.Py_ssize_t
+        slot: cython.int
+        if not queue.has_strangers:
             return 0
-        queue: SlotQueue = self.queues[self.places[place + HOME]]
-        entry: cython.int = self.places[place + HEAD]
-        start: cython.longlong
-        self.places[place + HEAD] = -1
-        self.places[place + HOME] = number
-        queue.members = None
-        to: SlotQueue = self.queues[number]
-        to.members = None
-        while entry >= 0:
-            start = queue.ends[entry - 1] if entry > 0 else 0
-            self.append(slot, queue.store.ptr, start, queue.ends[entry] - start)
-            queue.slots[entry] = NOBODY
-            entry = queue.following[entry]
+        queue.has_strangers = False
+        for entry in range(queue.entries):
+            slot = queue.slot_at(entry)
+            if slot >= 0 and self.home_of(slot) != number:
+                self.put(slot, queue.command_at(entry))
+                queue.give_away(entry)
         return 0
 
     def members_of(self, number):
@@ -183,7 +203,7 @@ class SlotRouter(CommandReader):
             members = array("i", [0]) * SLOTS
             found: cython.int[::1] = members
             for slot in range(SLOTS):
-                if self.places[4 * slot + HOME] == number:
+                if self.home_of(slot) == number:
                     found[count] = slot
                     count += 1
             queue.members = members[:count]
@@ -191,29 +211,30 @@ class SlotRouter(CommandReader):
 
     def slot_data(self, slot):
         """The commands of a slot that no batch has taken."""
-        queue: SlotQueue = self.queues[self.places[4 * slot + HOME]]
-        entry: cython.int = self.places[4 * slot + HEAD]
-        start: cython.longlong
-        parts = []
-        while entry >= 0:
-            start = queue.ends[entry - 1] if entry > 0 else 0
-            parts.append(bytes(queue.store.data[start : queue.ends[entry]]))
-            entry = queue.following[entry]
-        return b"".join(parts)
+        queue: SlotQueue = self.queues[self.home_of(slot)]
+        return b"".join(
+            [
+                queue.command_at(entry)
+                for entry in range(queue.entries)
+                if queue.slot_at(entry) == slot
+            ]
+        )
 
     def compact(self, number):
         """Let go of what was moved away from a queue."""
-        slot: cython.int
-        members = self.members_of(number)
         old: SlotQueue = self.queues[number]
         fresh: SlotQueue = SlotQueue()
-        self.queues.append(old)
+        entry: cython.Py_ssize_t
+        slot: cython.int
         self.queues[number] = fresh
-        for slot in members:
-            if self.places[4 * slot + HEAD] >= 0:
-                self.places[4 * slot + HOME] = len(self.queues) - 1
-                self.move(slot, number)
-        self.queues.pop()
+        for entry in range(old.entries):
+            slot = old.slot_at(entry)
+            if slot >= 0:
+                self.records[4 * slot + SIZE] = self.records[4 * slot + COMMANDS] = 0
+        for entry in range(old.entries):
+            slot = old.slot_at(entry)
+            if slot >= 0:
+                self.put(slot, old.command_at(entry))
 
     def checkpoint_key(self, slot):
         """The key of a slot's checkpoint."""
@@ -259,7 +280,9 @@ class SlotRouter(CommandReader):
         while entry < self.index_entries:
             if cython.compiled and entry + AHEAD < self.index_entries:
                 prefetch(
-                    cython.address(self.places[4 * (self.index[entry + AHEAD] >> INDEX_SHIFT) - 4])
+                    cython.address(
+                        self.records[4 * max(self.index[entry + AHEAD] >> INDEX_SHIFT, 1) - 4]
+                    )
                 )
             number = self.index[entry]
             end = number & ((cython.cast(cython.longlong, 1) << INDEX_SHIFT) - 1)
@@ -269,7 +292,8 @@ class SlotRouter(CommandReader):
                 self.add_bytes(self.block[at:end])
                 at = end
                 break
-            self.take(slot, offset, data, at, end - at)
+            if self.is_to_take(slot, offset):
+                self.append(slot, self.block, data, at, end - at)
             at = end
         self.block_at = at
         self.index_at = entry
@@ -293,7 +317,8 @@ class SlotRouter(CommandReader):
                 self.event = self.all_arguments()
                 self.command = self.pos
                 return True
-            self.take(slot, offset, self.ptr, self.command, self.pos - self.command)
+            if self.is_to_take(slot, offset):
+                self.put(slot, bytes(self.ptr[self.command : self.pos]))
             self.command = self.pos
         return False
 
@@ -344,46 +369,39 @@ class SlotRouter(CommandReader):
             index += 1
         return slot
 
-    def take(self, slot, offset, source, start, count):
-        """Put a command of the stream into a slot's group, unless the target has it."""
+    def is_to_take(self, slot, offset):
+        """Whether the target may lack a command of the stream that is of one slot."""
         if self.in_transaction:
             if self.transaction_slot >= 0 and self.transaction_slot != slot:
                 self.is_split = True
             self.transaction_slot = slot
         if self.has_skip and offset >= 0 and offset <= self.skip_table[slot]:
             self.skipped += 1
-            return 0
-        self.append(slot, source, start, count)
-        return 0
+            return False
+        return True
 
     def put(self, slot, command):
-        """Put an encoded command of the caller's making into a slot's group."""
+        """Put one encoded command into a slot's group."""
         if cython.compiled:
             pointer: cython.p_uchar = command
-            self.append(slot, pointer, 0, len(command))
+            self.append(slot, command, pointer, 0, len(command))
         else:
-            self.append(slot, command, 0, len(command))
+            self.append(slot, command, command, 0, len(command))
 
     @cython.boundscheck(False)
     @cython.wraparound(False)
-    def append(self, slot, source, start, count):
-        place: cython.Py_ssize_t = 4 * slot
-        queue: SlotQueue = self.queues[self.places[place + HOME]]
-        entry: cython.Py_ssize_t = queue.entries
-        if entry == queue.capacity:
-            queue.grow()
-        queue.store.put(source, start, count)
-        queue.ends[entry] = queue.store.pos
-        queue.slots[entry] = slot
-        queue.following[entry] = -1
-        queue.entries = entry + 1
-        if self.places[place + HEAD] < 0:
-            self.places[place + HEAD] = entry
-            queue.touched[queue.touched_slots] = slot
-            queue.touched_slots += 1
-        else:
-            queue.following[self.places[place + TAIL]] = entry
-        self.places[place + TAIL] = entry
+    def append(self, slot, owner, source, start, count):
+        """The same; of a block that is kept as a whole as long as one of its commands waits."""
+        at: cython.Py_ssize_t = 4 * slot
+        home: cython.Py_ssize_t = self.records[at + PLACE] >> PLACE_BITS
+        queue: SlotQueue = self.queues[home]
+        if home == HELD and count < len(owner):
+            # It may wait for long.
+            self.put(slot, bytes(source[start : start + count]))
+            return 0
+        queue.append(slot, owner, source, start, count, self.records[at + COMMANDS] == 0)
+        self.records[at + SIZE] += count
+        self.records[at + COMMANDS] += 1
         return 0
 
     def all_arguments(self):
@@ -450,20 +468,18 @@ class SlotRouter(CommandReader):
             ending_text: cython.p_uchar = ending
         else:
             ending_text = ending
-        # First how much room each slot's commands take, then what stands around them, at last the commands.
-        queue.measure(self.records)
+        around: cython.Py_ssize_t = len(MULTI) + ending_bytes if is_transaction or is_for_all else 0
+        out.begin_exact(queue.size + most * around)
+        # First what stands around the commands, and room for them; then the commands.
         for i in range(most):
             if cython.compiled and i + AHEAD < most:
-                slot = candidates[i + AHEAD]
-                prefetch(cython.address(self.places[4 * slot]))
-                prefetch(cython.address(self.records[4 * slot]))
+                prefetch(cython.address(self.records[4 * candidates[i + AHEAD]]))
             slot = candidates[i]
-            if self.places[4 * slot + HOME] != number:
+            if self.records[4 * slot + PLACE] >> PLACE_BITS != number:
                 continue
-            has_commands = self.places[4 * slot + HEAD] >= 0
+            has_commands = self.records[4 * slot + COMMANDS] > 0
             if not has_commands and not has_fields and self.records[4 * slot + WRITTEN] >= least:
                 continue
-            self.places[4 * slot + HEAD] = -1
             slots[groups] = slot
             starts[groups] = out.pos
             count = 0
@@ -472,17 +488,18 @@ class SlotRouter(CommandReader):
                     out.put_bytes(MULTI)
                     count = 2
                 count += self.records[4 * slot + COMMANDS]
+                self.records[4 * slot + COMMANDS] = 0
                 at = out.reserve(self.records[4 * slot + SIZE])
                 self.records[4 * slot + SIZE] = at
             if is_transaction or is_for_all:
                 self.records[4 * slot + WRITTEN] = offset
                 out.put(ending_text, 0, ending_bytes if has_commands else without_exec)
                 at = out.pos - (ending_bytes if has_commands else without_exec) + tag_place
-                tag = self.records[4 * slot + TAG]
+                tag = self.records[4 * slot + PLACE]
                 out.ptr[at] = tag & 0xFF
                 out.ptr[at + 1] = (tag >> 8) & 0xFF
                 out.ptr[at + 2] = (tag >> 16) & 0xFF
-                out.ptr[at + 3] = tag >> 24
+                out.ptr[at + 3] = (tag >> 24) & 0xFF
                 count += 1
             replies[groups] = count
             total += count
@@ -490,17 +507,17 @@ class SlotRouter(CommandReader):
         starts[groups] = out.pos
         queue.scatter(self.records, out)
         for i in range(groups):
-            self.records[4 * slots[i] + SIZE] = self.records[4 * slots[i] + COMMANDS] = 0
+            self.records[4 * slots[i] + SIZE] = 0
         queue.clear()
-        data = bytes(memoryview(out.data)[: out.pos])
-        out.pos = 0
-        if out.capacity > MOST_KEPT_BYTES:
-            self.out = OutBuffer(256 * 1024)
+        if groups < most:
+            group_slots = group_slots[:groups]
+            group_starts = group_starts[: groups + 1]
+            group_replies = group_replies[:groups]
         return SlotBatch(
-            data,
-            group_slots[:groups],
-            group_starts[: groups + 1],
-            group_replies[:groups],
+            out.end_exact(),
+            group_slots,
+            group_starts,
+            group_replies,
             total,
             offset,
             is_transaction,
