@@ -15,7 +15,8 @@ class Block:
     is_transaction: data ends with EXEC, and the last reply is that of the
     commands between MULTI and it. guard_replies: replies before MULTI's own (checkpoint.py, guard).
     skipped: replies by which the target kept what it had. is_exact: expiries in it reach the target without a margin.
-    moves_keys: it may have commands that make keys of others, or SWAPDB. is_alone: to be sent when everything before it is confirmed, and nothing behind it before it is. may_be_gone: what it
+    moves_keys: it may have commands that make keys of others, or SWAPDB.
+    is_alone: to be sent when everything before it is confirmed, and nothing behind it before it is. may_be_gone: what it
     names may have expired meanwhile. index: of a block for a cluster, where its commands lie (slot_index.py).
     """
 

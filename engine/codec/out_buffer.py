@@ -156,7 +156,10 @@ class OutBuffer:
         return taken
 
     def begin_exact(self, capacity):
-        """Fill an object of its own until `end_exact`, which saves a copy; of the buffer nothing is in use. More room there will not be."""
+        """Until `end_exact` fill a bytes object of its own, of `capacity` bytes, which saves a copy; nothing may be in the buffer.
+
+        More than that raises OverflowError.
+        """
         if cython.compiled:
             self.exact = PyBytes_FromStringAndSize(cython.NULL, capacity)
             self.ptr = cython.cast(cython.p_uchar, PyBytes_AS_STRING(self.exact))

@@ -308,10 +308,10 @@ class Settlement:
             return list(answers)
         # A transaction would be refused. But a server runs what came in one read without a break; the offset behind it tells whether it did.
         for _ in range(OFFSET_TRIES):
-            _, *answers, after = await ask_many(
+            permitted, *answers, after = await ask_many(
                 self._client, _READONLY + _WHERE + question + _INFO, replies + 4
             )
-            _raise_error_of([*answers, after])
+            _raise_error_of([permitted, *answers, after])
             if source_position(answers[0])[1] == source_position(after)[1]:
                 return answers
         raise SourceNotReady(

@@ -145,7 +145,7 @@ async def test_it_is_asked_for_again_where_a_slot_waits(stay: Stay) -> None:
 
 
 async def test_confirmed_are_those_before_the_first_that_is_not(stay: Stay) -> None:
-    first = await stay.send()
+    await stay.send()
     stay.transcoder.add_late_keys(set(), {(0, b"later")})
     second = await stay.send()
 
@@ -154,4 +154,3 @@ async def test_confirmed_are_those_before_the_first_that_is_not(stay: Stay) -> N
     assert stay.stats.keys_fetched_again == len(WHOLES)
     stay.settling.save()
     assert (stay.owed.keys, stay.owed.wholes) == (set(), {(0, b"later")})
-    del first

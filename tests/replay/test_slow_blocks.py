@@ -99,12 +99,13 @@ def test_a_late_one_is_noted_when_it_is_confirmed(line: Line) -> None:
 
 def test_one_that_waits_for_room_counts(line: Line) -> None:
     line.read(["PERSIST", "a"])
+    line.send(LATE)
+    line.read(["PERSIST", "b"])
     line.slow.sending = line.send(LATE)
-    line.unconfirmed.clear()
-    line.unconfirmed.append(line.slow.sending)
+    line.unconfirmed.pop()
     line.slow.note()
 
-    assert line.noted == [{(0, b"a")}]
+    assert line.noted == [{(0, b"a"), (0, b"b")}]
 
 
 @pytest.mark.parametrize("is_sent", [True, False])
