@@ -56,7 +56,9 @@ async def ask_cluster_map(
     known: ClusterMap | None = None,
     silent: set[str] | None = None,
 ) -> ClusterMap | None:
-    """The map as the first node that answers has it; None if that one is no cluster node.
+    """The map as the first node that can know it has it; None if the first that answers is no cluster node.
+
+    A node that is cut off from most others, or was removed, has a map of its own: it is gone by only if nobody has a better one.
 
     known: an earlier map, whose nodes are asked as well. silent: addresses of those that did not answer the last time, which
     are asked last; brought up to date here.
@@ -65,17 +67,10 @@ async def ask_cluster_map(
         SourceUnreachable, TargetUnreachable: nobody answers. SourceAuthError, TargetAuthError.
         SourceNotReady, TargetNotReady: a node answers that it is loading.
     """
-    asked: dict[str, Endpoint] = {}
-    if known is not None:
-        for shard in known.shards:
-            for node in (shard.primary, *shard.replicas):
-                it = endpoint_of(node, endpoint)
-                asked.setdefault(it.address, it)
-    for it in addresses_of(endpoint):
-        asked.setdefault(it.address, it)
     failure: EngineError | None = None
+    best: ClusterMap | None = None
     silent = set() if silent is None else silent
-    for it in sorted(asked.values(), key=lambda it: it.address in silent):
+    for it in sorted(_nodes_of(endpoint, known), key=lambda it: it.address in silent):
         client = control_client(
             it, timeout_seconds=min(timeout_seconds, 2.0) if known else timeout_seconds
         )
@@ -89,11 +84,32 @@ async def ask_cluster_map(
                 raise failure from None
         else:
             silent.discard(it.address)
-            return found
+            if (found is None and best is None) or (found is not None and found.sees_majority):
+                return found
+            best = _better(best, found)
         finally:
             await _closed(client)
+    if best is not None:
+        return best
     assert failure is not None
     raise failure
+
+
+def _nodes_of(endpoint: Endpoint, known: ClusterMap | None) -> list[Endpoint]:
+    """Those of an earlier map, and those that the URL names."""
+    nodes = [node for it in (known.shards if known else ()) for node in (it.primary, *it.replicas)]
+    every = [*(endpoint_of(it, endpoint) for it in nodes), *addresses_of(endpoint)]
+    by_address: dict[str, Endpoint] = {}
+    for it in every:
+        by_address.setdefault(it.address, it)
+    return list(by_address.values())
+
+
+def _better(best: ClusterMap | None, found: ClusterMap | None) -> ClusterMap | None:
+    """That with more slots served; the earlier one of two that are alike."""
+    if best is None or found is None:
+        return best or found
+    return found if found.unserved < best.unserved else best
 
 
 async def primaries_of(

@@ -13,19 +13,21 @@ from typing import Any
 
 SLOTS = 16384
 _AWAY_FLAGS = frozenset({"fail", "noaddr", "handshake"})
+_SUSPECT_FLAG = "fail?"
 
 Range = tuple[int, int]  # first and last slot
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One server of a cluster, where it says it can be reached."""
+    """One server of a cluster, where it says it can be reached. is_suspect: whoever told of it had no answer from it lately."""
 
     node_id: str
     host: str
     port: int
     is_primary: bool
     is_up: bool = True
+    is_suspect: bool = False
 
     @property
     def address(self) -> str:
@@ -74,6 +76,15 @@ class ClusterMap:
             if shard.primary.is_up
             for first, last in shard.ranges
         )
+
+    @property
+    def sees_majority(self) -> bool:
+        """Whether the node asked reaches most primaries: one that does not may not know who leads now.
+
+        It serves nothing itself then (cluster_legacy.c, clusterUpdateState).
+        """
+        reached = sum(it.primary.is_up and not it.primary.is_suspect for it in self.shards)
+        return reached > len(self.shards) // 2
 
     def table(self) -> array[int]:
         """For each slot the number of its shard in `shards`, -1 if nobody serves it."""
@@ -146,8 +157,14 @@ def read_nodes(text: str, asked_host: str) -> ClusterMap:
         node_id, place, flag_text, primary_id, _, _, epoch, _, *words = line.split()
         flags = set(flag_text.split(","))
         host, port = _place(place, asked_host)
-        is_up = not flags & _AWAY_FLAGS
-        node = Node(node_id, host, port, is_primary="master" in flags, is_up=is_up)
+        node = Node(
+            node_id,
+            host,
+            port,
+            is_primary="master" in flags,
+            is_up=not flags & _AWAY_FLAGS,
+            is_suspect=_SUSPECT_FLAG in flags,
+        )
         nodes[node_id] = (node, primary_id, int(epoch))
         for word in words:
             if word.startswith("["):

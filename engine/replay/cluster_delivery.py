@@ -21,10 +21,11 @@ from engine.codec.block import Block
 from engine.codec.slot_batch import SlotBatch
 from engine.codec.slot_router import SlotRouter
 from engine.endpoint import Endpoint
-from engine.errors import EngineError, TargetLinkLost
+from engine.errors import EngineError
 from engine.replay.cluster_routing import ClusterRouting
 from engine.replay.delivery import DeliveryEvents
 from engine.replay.held_slots import HeldSlots
+from engine.replay.map_watch import MapWatch
 from engine.replay.shard_lanes import GATHER_STEP_SECONDS, LaneEvents, Mark, ShardLanes
 from engine.replay.sweep_block import SweepBlock
 from engine.replay.token_bucket import TokenBucket
@@ -50,8 +51,6 @@ PENDING_BYTES = 8 * 1024 * 1024
 UNCONFIRMED_BYTES = 32 * 1024 * 1024
 SWEEP_SECONDS = 5.0
 SWEEP_BYTES = 4 * 1024 * 1024
-# No reply for so long: the cluster is asked whether the node is still a primary.
-SILENCE_SECONDS = 0.5
 
 
 class ClusterDelivery:
@@ -104,6 +103,9 @@ class ClusterDelivery:
             on_settled=self._on_batch,
             on_failed=self._fail,
         )
+        self._watch = MapWatch(
+            self._lanes, self._held, is_idle=lambda: self.is_idle, on_failed=self._fail
+        )
         self._blocks: deque[tuple[int, Block]] = deque()  # not on the target, with their numbers
         self._unconfirmed_bytes = 0  # of those
         self._count = 0
@@ -115,7 +117,6 @@ class ClusterDelivery:
         self._bytes_since_sweep = 0
         self._waiters = Waiters()
         self._looking_after: asyncio.Task[None] | None = None
-        self._asking: asyncio.Task[None] | None = None
         self._error: EngineError | None = None
         self.skip_until = -1
         self.is_in_snapshot = self.has_written = self._told_of_split = False
@@ -279,19 +280,9 @@ class ClusterDelivery:
             self.raise_error()
 
     def check_silence(self) -> None:
-        """See ShardLink. A primary that hangs does not say so: the others know when it has been replaced."""
+        """See ShardLink; and whether a primary was replaced."""
         self._lanes.check_silence()
-        silent = self._lanes.silent(SILENCE_SECONDS)
-        if silent and (self._asking is None or self._asking.done()):
-            self._asking = asyncio.create_task(self._ask_others(silent), name="ask-for-the-map")
-
-    async def _ask_others(self, silent: list[str]) -> None:
-        try:
-            await self._held.refresh(silent)
-        except TargetLinkLost as error:
-            self._fail(error)
-        except EngineError as error:
-            log.info("cluster.map_not_known", why=str(error), silent=silent)
+        self._watch.look()
 
     def raise_error(self) -> None:
         """Raise the error that ended it, if one has."""
@@ -301,7 +292,9 @@ class ClusterDelivery:
     async def close(self) -> None:
         """Drop the connections."""
         await self._lanes.close()
-        await end_tasks(*(it for it in (self._looking_after, self._asking) if it is not None))
+        await self._watch.close()
+        if self._looking_after is not None:
+            await end_tasks(self._looking_after)
 
     async def _wait(self) -> None:
         self.raise_error()
@@ -364,14 +357,16 @@ class ClusterDelivery:
         if self.on_late is not None:
             self.on_late(commands)
 
-    def _take_error(self, block: Block, reply: int, element: int, text: str) -> None:
+    def _take_error(
+        self, endpoint: Endpoint, block: Block, reply: int, element: int, text: str
+    ) -> None:
         if self.is_in_snapshot:
             block.offset = -1  # lanes have the newest offset there was
         if is_failure_of_the_source(block, reply, element, text):
             self.scripts_failed += 1
             return
         if element < 0:
-            raise_if_not_ready(self._claim.endpoints[0], block, reply, text)
+            raise_if_not_ready(endpoint, block, reply, text)
         if self.on_missing is not None and is_about_missing_key(block, text):
             self.on_missing(*place_of(block, reply, element))
             return

@@ -53,8 +53,8 @@ class _Held:
 class HeldSlots:
     """Those that wait.
 
-    on_late: called with commands that reach the target late: what they renew may be over there. on_error: an error reply
-    that has nothing to do with a move. on_settled: a slot goes on.
+    on_late: called with commands that reach the target late: what they renew may be over there. on_error: a node, and an error reply
+    of it that has nothing to do with a move. on_settled: a slot goes on.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class HeldSlots:
         stats: LineStats,
         *,
         on_late: Callable[[bytes], None],
-        on_error: Callable[[Block, int, int, str], None],
+        on_error: Callable[[Endpoint, Block, int, int, str], None],
         on_settled: Callable[[], None],
         on_failed: Callable[[EngineError], None],
     ) -> None:
@@ -238,7 +238,7 @@ class HeldSlots:
                     is_transaction=held.is_transaction,
                 )
                 begins = ends[at] - held.replies
-                self._on_error(block, reply - begins, element, text)
+                self._on_error(endpoint, block, reply - begins, element, text)
         for held in some:
             first = next(n for n, (it, _) in enumerate(pieces) if it is held)
             own = {n - first: text for n, text in refused.items() if pieces[n][0] is held}

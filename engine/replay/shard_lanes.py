@@ -71,12 +71,12 @@ class LaneEvents:
     """on_batch: a batch has left, or was answered. on_failed: what ends the stay.
 
     on_refused: called with the batch, a group and its refusals (reply, text); the slot is held then.
-    on_error: any other error reply to a group, as a block; raises if it ends the stay.
+    on_error: the node, and any other error reply of it to a group, as a block; raises if it ends the stay.
     """
 
     on_batch: Callable[[], None]
     on_refused: Callable[[SlotBatch, int, list[tuple[int, str]], Mark], None]
-    on_error: Callable[[Block, int, int, str], None]
+    on_error: Callable[[Endpoint, Block, int, int, str], None]
     on_failed: Callable[[EngineError], None]
 
 
@@ -288,12 +288,14 @@ class ShardLanes:
             await link.deliver(part)
             self._stats.reply_latency.add(time.monotonic() - sent_seconds)
             if part.errors:
-                self._read_errors(batch, part, mark)
+                self._read_errors(lane.endpoint, batch, part, mark)
         lane.flying = None
         self._settle()
         self._events.on_batch()
 
-    def _read_errors(self, batch: SlotBatch, part: PartBlock, mark: Mark) -> None:
+    def _read_errors(
+        self, endpoint: Endpoint, batch: SlotBatch, part: PartBlock, mark: Mark
+    ) -> None:
         """Hold the groups that were turned away because their slot moves; any other error is told."""
         refused: dict[int, list[tuple[int, str]]] = {}
         for reply, element, text in part.errors:
@@ -307,7 +309,7 @@ class ShardLanes:
                     offset=batch.offset,
                     is_transaction=batch.is_transaction,
                 )
-                self._events.on_error(block, at, element, text)
+                self._events.on_error(endpoint, block, at, element, text)
             # Else EXECABORT, behind the command that was turned away.
         for group, refusals in refused.items():
             self._events.on_refused(batch, group, refusals, mark)

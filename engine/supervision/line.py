@@ -8,6 +8,7 @@ spool to what the target really has, and goes on from there with the snapshot or
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import time
@@ -42,7 +43,7 @@ from engine.stats import LineStats
 from engine.supervision.line_events import log_connected, warn_of_lost_position
 from engine.supervision.line_plan import LinePlan
 from engine.supervision.phases import Phases
-from engine.supervision.reading import LineReading, read_line
+from engine.supervision.reading import LineReading, lag_of, read_line
 from engine.supervision.recovery import DAMAGED, Decision, delay_seconds
 from engine.supervision.same_server import refuse_same_server
 from engine.supervision.states import TaskState
@@ -126,6 +127,11 @@ class Line:
         return self._wrote or (self._session is not None and self._session.delivery.has_written)
 
     @property
+    def unfinished(self) -> str | None:
+        """What kept the target from all that was read when the line was stopped; None: nothing did."""
+        return self._troubles.text_of(Side.TARGET) if self._stop.is_set() else None
+
+    @property
     def is_owing(self) -> bool:
         """Whether an expiry on the target is not yet that of the source."""
         return self._phases.is_owing
@@ -138,10 +144,7 @@ class Line:
     @property
     def lag_seconds(self) -> float:
         """Age of the oldest bytes received that the target has not confirmed; 0.0 when there are none."""
-        oldest = None if self._session is None else self._session.delivery.oldest_received_seconds
-        if oldest is None and self._spool.held_bytes:
-            oldest = self._spool.oldest_received_seconds
-        return 0.0 if oldest is None else max(0.0, time.monotonic() - oldest)
+        return lag_of(self._session, self._spool)
 
     def reading(self) -> LineReading:
         """Its counters and figures of this moment, for metrics."""
@@ -199,6 +202,7 @@ class Line:
                 self._stats.count_error(error)
                 if self._stop.is_set():
                     log.warning("line.failed_while_stopping", error=str(error))
+                    self._troubles.add(side_of(error), error)
                     break
                 seconds = self._note_trouble(error)
                 if seconds is None:
@@ -368,11 +372,8 @@ class Line:
             self._show(self._state)
 
     async def _wait(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._stop.wait()
-        except TimeoutError:
-            pass
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stop.wait(), seconds)
 
     # ---- what the sides report
 

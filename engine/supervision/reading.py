@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
+from engine.replay.target_session import TargetSession
 from engine.spool.spool import Spool
 from engine.stats import LineStats, ReaderStats
 from engine.supervision.troubles import Side
@@ -49,6 +51,14 @@ def read_line(
         is_target_up=Side.TARGET in up,
         is_owing=is_owing,
     )
+
+
+def lag_of(session: TargetSession | None, spool: Spool) -> float:
+    """Seconds since the oldest bytes came that the target has not confirmed; 0.0 when there are none."""
+    oldest = None if session is None else session.delivery.oldest_received_seconds
+    if oldest is None and spool.held_bytes:
+        oldest = spool.oldest_received_seconds
+    return 0.0 if oldest is None else max(0.0, time.monotonic() - oldest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

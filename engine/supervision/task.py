@@ -170,6 +170,8 @@ class Task:
     def _shown_error(self) -> str | None:
         if self.error is not None:
             return str(self.error)
+        if self.state is TaskState.STOPPED and (why := self._lines.unfinished):
+            return f"stopped before the target had all that was read ({why}); the next run goes on from the checkpoint"
         return None if self.state in FINAL_STATES else self._lines.trouble
 
     def _on_lines_changed(self, state: TaskState) -> None:

@@ -97,6 +97,11 @@ class TaskLines:
         texts = [f"line {it.plan.name}: {it.line.trouble}" for it in self._lines if it.line.trouble]
         return "; ".join(texts) or self._trouble
 
+    @property
+    def unfinished(self) -> str | None:
+        """As Line.unfinished, of all."""
+        return next((text for it in self._lines if (text := it.line.unfinished)), None)
+
     def observe(self) -> None:
         """Bring the counters that others keep into `stats`."""
         for it in self._lines:

@@ -52,6 +52,11 @@ class Troubles:
         """Whether this side is in trouble."""
         return side in self._errors
 
+    def text_of(self, side: Side) -> str | None:
+        """This side's; None if there is none."""
+        error = self._errors.get(side)
+        return None if error is None else str(error)
+
     def __bool__(self) -> bool:
         return bool(self._errors)
 

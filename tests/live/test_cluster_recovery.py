@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -48,6 +49,12 @@ def cost_of_reading_with_a_client(target: RunningCluster, line: str) -> float:
             pipe.execute()
             seconds += time.thread_time() - began
     return seconds
+
+
+def replication_offset(node: ClusterNode) -> int:
+    with node.server.client() as client:
+        info = client.info("replication")
+    return int(info.get("slave_repl_offset", info["master_repl_offset"]))
 
 
 @pytest.mark.timeout(400)  # on a machine with other work
@@ -127,6 +134,55 @@ async def test_a_primary_that_hangs_is_left_when_it_has_been_replaced(
             await asyncio.to_thread(load.stop)
             await asyncio.to_thread(target.is_ok)
             await run.reaches_offset(offset_of(source))
+            assert run.task.status().full_resyncs == 1
+            assert await asyncio.to_thread(differences, source, target) == []
+
+
+@pytest.mark.timeout(400)
+async def test_a_primary_that_hangs_is_left_although_nothing_is_sent(
+    start_server: StartServer, tmp_path: Path
+) -> None:
+    """The promoted one lacks what was confirmed; the source has no more writes that would tell."""
+    source = start_server(NAME, config=CONFIG)
+    with RunningCluster(BINARIES[NAME]) as target, source.client() as client:
+        client.set("first", 1)
+        async with running(settings_to(source, target, tmp_path)) as run:
+            await run.reaches(lambda: run.task.state is TaskState.STREAM, "the stream")
+            client.incr("first")  # what follows the snapshot's own checkpoints
+            await run.reaches_offset(offset_of(source))
+            victim = target.primary_of(key_slot(b"lacking"))
+            (replica,) = target.replicas_of(victim)
+            others = [it for it in target.nodes if it is not victim]
+            await asyncio.to_thread(
+                holds,
+                lambda: replication_offset(replica) >= replication_offset(victim),
+                "the replica has the checkpoints",
+            )
+            with paused(replica.server):
+                # What is sent to a process that stands still waits for it in its socket: only without one it lacks it.
+                victim.ask("CLIENT", "KILL", "TYPE", "replica")
+                client.incr("lacking")
+                await run.reaches_offset(offset_of(source))
+                os.kill(victim.server.pid, signal.SIGSTOP)
+            try:
+                await asyncio.to_thread(
+                    holds,
+                    lambda: all(
+                        replica.node_id in {it.primary.node_id for it in node.map().shards}
+                        for node in others
+                    ),
+                    "it is replaced",
+                )
+                await run.reaches(
+                    lambda: run.task.status().target_reconnects > 0,
+                    "it is noticed",
+                    deadline_seconds=30,
+                )
+                await run.reaches_offset(offset_of(source))
+                assert replica.ask("GET", "lacking") == b"1"
+            finally:
+                os.kill(victim.server.pid, signal.SIGCONT)
+            await asyncio.to_thread(target.is_ok)
             assert run.task.status().full_resyncs == 1
             assert await asyncio.to_thread(differences, source, target) == []
 
