@@ -3,6 +3,9 @@
 Each way starts a source and an empty target (a server, or a cluster of so many shards), lets redis-ferry sync, then a writer
 sends mixed small writes to keys of all slots as fast as the source takes them; the clock stops when the target has
 the last one. CPU is redis-ferry's own from the first write to the last, without its start.
+
+`spread` is the worst case for transactions: the writes go to every slot in turn, so that few find another one of their slot
+to share a transaction with. How many did is told by the target's count of EXEC.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from engine.demo.servers import RunningServer, find_servers
 from tests.servers.cluster import RunningCluster, even_ranges
 
 SHARDS = (1, 3, 6)
+SPREAD_SHARDS = (3, 6)
 DELIVERIES = ("exactly-once", "at-least-once")
 WRITES = 2_000_000
 START_TIMEOUT_SECONDS = 60.0
@@ -40,12 +44,18 @@ def run(options: Options) -> bool:
     """Run, show, write the JSON; return whether every criterion holds."""
     runs: list[Figures] = []
     roots: dict[str, Path] = {"": PROJECT_ROOT, **options.trees}
-    ways = [(tree, shards, it) for tree in roots for shards in (0, *SHARDS) for it in DELIVERIES]
+    ways = [
+        (tree, shards, it, is_spread)
+        for tree in roots
+        for is_spread, some in ((False, (0, *SHARDS)), (True, SPREAD_SHARDS))
+        for shards in some
+        for it in DELIVERIES
+    ]
     for number in range(options.rounds):
         turn = number % len(ways)
-        for tree, shards, delivery in ways[turn:] + ways[:turn]:
-            figures = _measured(options, roots[tree], shards, delivery)
-            way = _name(tree, shards, delivery)
+        for tree, shards, delivery, is_spread in ways[turn:] + ways[:turn]:
+            figures = _measured(options, roots[tree], shards, delivery, is_spread=is_spread)
+            way = _name(tree, shards, delivery, is_spread=is_spread)
             runs.append({"way": way, "round": number, **figures})
             say(
                 f"  {way:32} {figures['writes_per_second']:9,.0f} writes/s"
@@ -60,12 +70,14 @@ def run(options: Options) -> bool:
     return all(check.holds for check in checks)
 
 
-def _name(tree: str, shards: int, delivery: str) -> str:
+def _name(tree: str, shards: int, delivery: str, *, is_spread: bool = False) -> str:
     target = f"{shards} shards" if shards else "server"
-    return " ".join(it for it in (tree, target, delivery) if it)
+    return " ".join(it for it in (tree, target, "spread" if is_spread else "", delivery) if it)
 
 
-def _measured(options: Options, root: Path, shards: int, delivery: str) -> Figures:
+def _measured(
+    options: Options, root: Path, shards: int, delivery: str, *, is_spread: bool = False
+) -> Figures:
     count = options.scale.of(WRITES)
     marker = secrets.token_hex(8)
     with source_server(options) as source, _target(options, shards) as (url, target):
@@ -73,14 +85,15 @@ def _measured(options: Options, root: Path, shards: int, delivery: str) -> Figur
         command = ferry_command(source.url, url, "--delivery", delivery)
         with MeasuredProcess(command, root=root) as process:
             wait_for_state(process, "stream", START_TIMEOUT_SECONDS)
-            before = process.cpu_so_far()
+            before, transactions = process.cpu_so_far(), _transactions(target)
             arguments = (str(source.port), "--count", str(count), "--marker", marker)
-            with written_by(*arguments) as writer:
+            with written_by(*arguments, *(["--spread"] if is_spread else [])) as writer:
                 arrived = wait_until(
                     lambda: target.get(MARKER) == marker.encode(), "the last write"
                 )
                 wrote = writer()
             used = process.cpu_so_far() - before
+            transactions = _transactions(target) - transactions
             usage = process.stop()
         _compare(source, target)
     seconds = arrived - wrote["started"]
@@ -90,6 +103,7 @@ def _measured(options: Options, root: Path, shards: int, delivery: str) -> Figur
         "writes_per_second": count / seconds,
         "cpu_seconds": used,
         "cpu_us_per_write": used / count * 1e6,
+        "writes_per_transaction": count / transactions if transactions else None,
         "peak_rss_bytes": usage.peak_rss_bytes,
     }
 
@@ -110,11 +124,23 @@ def _target(options: Options, shards: int) -> Iterator[tuple[str, Any]]:
             client.close()
 
 
-def _compare(source: RunningServer, target: Any) -> None:
-    clients = [target]
+def _servers(target: Any) -> list[Any]:
+    """A client of each."""
     if isinstance(target, RedisCluster):
-        clients = [target.get_redis_connection(it) for it in target.get_primaries()]  # type: ignore[no-untyped-call]
-    theirs = sum(key_count(it) - len(it.keys("redis-ferry:*")) for it in clients)
+        return [target.get_redis_connection(it) for it in target.get_primaries()]  # type: ignore[no-untyped-call]
+    return [target]
+
+
+def _transactions(target: Any) -> int:
+    """How many the servers have done."""
+    return sum(
+        int(it.info("commandstats").get("cmdstat_exec", {}).get("calls", 0))
+        for it in _servers(target)
+    )
+
+
+def _compare(source: RunningServer, target: Any) -> None:
+    theirs = sum(key_count(it) - len(it.keys("redis-ferry:*")) for it in _servers(target))
     ours = key_count(source.client())
     counted = [source.client().get(COUNTER), target.get(COUNTER)]
     if theirs != ours or counted[0] != counted[1]:
@@ -129,6 +155,8 @@ def _summary(runs: list[Figures]) -> Figures:
     for way, group in groups.items():
         names = [name for name, value in group[0].items() if isinstance(value, int | float)]
         summary[way] = {name: median([run[name] for run in group]) for name in names}
+        if " spread " in way:
+            continue  # other writes than those into a server
         base = groups[_name(_tree_of(way), 0, way.rpartition(" ")[2])]
         summary[way]["cpu_to_server"] = ratio(
             summary[way]["cpu_us_per_write"], median([it["cpu_us_per_write"] for it in base])
@@ -156,20 +184,38 @@ def _checks(summary: Figures) -> list[Check]:
                 at_least=True,
             )
         )
+    for shards in SPREAD_SHARDS:
+        exactly, at_least = (summary[_name("", shards, it, is_spread=True)] for it in DELIVERIES)
+        checks.append(
+            Check(
+                f"exactly once, {shards} shards, writes spread over all slots, × at least once",
+                exactly["writes_per_second"] / at_least["writes_per_second"],
+                LEAST_THROUGHPUT,
+                at_least=True,
+            )
+        )
     return checks
 
 
 def _table(options: Options, summary: Figures) -> Table:
     table = Table(
         f"stream into clusters, {options.source} → {options.target}, {options.scale}, medians of {options.rounds}",
-        ("target, delivery", "writes/s", "engine CPU, µs/write", "× server", "peak RSS, MiB"),
+        (
+            "target, delivery",
+            "writes/s",
+            "a transaction",
+            "engine CPU, µs/write",
+            "× server",
+            "peak RSS, MiB",
+        ),
     )
     for way, figures in summary.items():
         table.add(
             way,
             shown(figures["writes_per_second"], 0),
+            shown(figures.get("writes_per_transaction"), 1),
             shown(figures["cpu_us_per_write"], 3),
-            shown(figures["cpu_to_server"]),
+            shown(figures.get("cpu_to_server")),
             shown(figures["peak_rss_bytes"] / 1024 / 1024, 0),
         )
     return table

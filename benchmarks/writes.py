@@ -16,7 +16,9 @@ from collections.abc import Callable, Iterator
 
 from benchmarks.data_sets import in_blocks, resp
 from benchmarks.sender import send_blocks
+from engine.cluster.topology import SLOTS
 from engine.codec.replies import ReplySkimmer
+from engine.codec.slots import slot_tags
 
 SEED = 20_240_301
 KEYS = 100_000
@@ -85,9 +87,21 @@ def mixed_writes(count: int) -> Iterator[bytes]:
         yield makers[rng.randrange(100)](rng, number)
 
 
-def _pipelined(port: int, count: int, marker: bytes) -> dict[str, float]:
+def spread_writes(count: int) -> Iterator[bytes]:
+    """`count` commands, one for each slot of a cluster in turn, so that a slot's come as far apart as they can."""
+    rng = random.Random(SEED)
+    tags = slot_tags()
+    form = b"*3\r\n$3\r\nSET\r\n$10\r\n{%b}:%03d\r\n$32\r\n%032x\r\n"
+    for number in range(count):
+        turn, slot = divmod(number, SLOTS)
+        yield form % (tags[4 * slot : 4 * slot + 4], turn % 1000, rng.getrandbits(128))
+
+
+def _pipelined(
+    port: int, count: int, marker: bytes, writes: Callable[[int], Iterator[bytes]]
+) -> dict[str, float]:
     """As fast as the server takes them, then the marker."""
-    blocks = list(in_blocks(mixed_writes(count)))
+    blocks = list(in_blocks(writes(count)))
     last = [(resp(b"INCRBY", COUNTER, b"%d" % count) + resp(b"SET", MARKER, marker), 2)]
     _wait_for_go()
     started = time.monotonic()
@@ -154,13 +168,15 @@ def main() -> None:
     parser.add_argument("port", type=int)
     parser.add_argument("--count", type=int, help="pipelined: how many commands")
     parser.add_argument("--marker", default="", help="pipelined: value of the last key")
+    parser.add_argument("--spread", action="store_true", help="pipelined: every slot in turn")
     parser.add_argument("--rate", type=int, help="paced: commands a second")
     parser.add_argument("--seconds", type=float, default=10.0, help="paced: how long")
     given = parser.parse_args()
     if given.rate:
         figures = _paced(given.port, given.rate, given.seconds)
     else:
-        figures = _pipelined(given.port, given.count, given.marker.encode())
+        writes = spread_writes if given.spread else mixed_writes
+        figures = _pipelined(given.port, given.count, given.marker.encode(), writes)
     sys.stdout.write(json.dumps(figures) + "\n")
 
 
