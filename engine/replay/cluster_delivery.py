@@ -25,7 +25,7 @@ from engine.errors import EngineError
 from engine.replay.cluster_routing import ClusterRouting
 from engine.replay.delivery import DeliveryEvents
 from engine.replay.held_slots import HeldSlots
-from engine.replay.map_watch import MapWatch
+from engine.replay.primary_watch import PrimaryWatch
 from engine.replay.shard_lanes import GATHER_STEP_SECONDS, LaneEvents, Mark, ShardLanes
 from engine.replay.sweep_block import SweepBlock
 from engine.replay.token_bucket import TokenBucket
@@ -103,8 +103,11 @@ class ClusterDelivery:
             on_settled=self._on_batch,
             on_failed=self._fail,
         )
-        self._watch = MapWatch(
-            self._lanes, self._held, is_idle=lambda: self.is_idle, on_failed=self._fail
+        self._watch = PrimaryWatch(
+            silent=self._lanes.silent,
+            is_idle=lambda: self.is_idle,
+            ask=self._held.refresh,
+            on_failed=self._fail,
         )
         self._blocks: deque[tuple[int, Block]] = deque()  # not on the target, with their numbers
         self._unconfirmed_bytes = 0  # of those

@@ -6,6 +6,7 @@ target has answered all of it.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from engine.codec.block import Block
 from engine.endpoint import Endpoint
 from engine.errors import EngineError
+from engine.replay.primary_watch import PrimaryWatch, refuse_replaced
 from engine.replay.token_bucket import TokenBucket
 from engine.settings import TargetSettings
 from engine.stats import LineStats
@@ -40,6 +42,7 @@ class Delivery:
         self._stats = stats
         self._events = events
         self._link: ShardLink | None = None
+        self._watch: PrimaryWatch | None = None
         self.has_written = False
         self.trouble: str | None = None
         self.on_block: Callable[[Block], None] | None = None
@@ -56,6 +59,16 @@ class Delivery:
             policy=policy,
             on_confirmed=self._on_confirmed,
             on_failed=self._events.on_failed,
+        )
+
+    def watch(self, sentinels: Endpoint, primary: Endpoint) -> None:
+        """End the link when the Sentinels name another primary than the one that it goes to."""
+        link = self.link
+        self._watch = PrimaryWatch(
+            silent=lambda seconds: [primary.address] if link.silent_seconds >= seconds else [],
+            is_idle=lambda: not link.blocks_inflight,
+            ask=lambda _: refuse_replaced(sentinels, primary),
+            on_failed=link.fail,
         )
 
     @property
@@ -123,9 +136,11 @@ class Delivery:
             self.link.send(Block(data=b"", replies=0, offset=offset, db=db))
 
     def check_silence(self) -> None:
-        """See ShardLink."""
+        """See ShardLink; and whether the primary was replaced."""
         if self._link is not None:
             self._link.check_silence()
+        if self._watch is not None:
+            self._watch.look()
 
     def raise_error(self) -> None:
         """Raise the error that ended the target's link, if one has."""
@@ -143,6 +158,8 @@ class Delivery:
 
     def close(self) -> None:
         """Drop the connection."""
+        if self._watch is not None:
+            self._closing = asyncio.ensure_future(self._watch.close())
         if self._link is not None:
             self._link.close()
 

@@ -110,7 +110,7 @@ class TargetSide:
         settings = await self._located()
         if self._cluster is None:
             try:
-                return await TargetSession.open(
+                session = await TargetSession.open(
                     settings,
                     self._claim,
                     key=self._key,
@@ -124,6 +124,10 @@ class TargetSide:
                 )
             except TargetIsCluster:
                 self._cluster = self._cluster_claim()
+            else:
+                if self._settings.target.sentinel is not None:
+                    session.delivery.watch(self._settings.target, settings.target)
+                return session
         return await ClusterSession.open_cluster(
             settings,
             self._cluster,

@@ -236,7 +236,7 @@ class ShardLink(asyncio.Protocol):
         """End the link if replies are due and none has come for too long; call about once a second."""
         silent = self.silent_seconds
         if self._inflight and silent >= self._settings.reply_timeout_seconds:
-            self._fail(
+            self.fail(
                 TargetLinkLost(
                     f"the target {self._endpoint.address} sent no reply for {silent:.0f} s"
                 )
@@ -275,18 +275,19 @@ class ShardLink(asyncio.Protocol):
                 self._take_null_array(reply)
             self._confirm_blocks(completed)
         except EngineError as error:
-            self._fail(error)
+            self.fail(error)
             return
         self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End the link; who waits for room or replies gets the error."""
         why = str(exc) if exc is not None else "the target closed it"
-        self._fail(
+        self.fail(
             TargetLinkLost(f"the connection to the target {self._endpoint.address} was lost: {why}")
         )
 
-    def _fail(self, error: EngineError) -> None:
+    def fail(self, error: EngineError) -> None:
+        """End the link with `error`; what is unconfirmed may be on the target or not."""
         if self.error is None:
             self.error = error
             if not self._is_closed:

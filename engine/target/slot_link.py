@@ -50,8 +50,9 @@ class SlotLink(ShardLink):
         if isinstance(block, PartBlock) and not block.done.done():
             block.done.set_result(None)
 
-    def _fail(self, error: EngineError) -> None:
-        super()._fail(error)
+    def fail(self, error: EngineError) -> None:
+        """As that of ShardLink; whoever waits for replies gets the error."""
+        super().fail(error)
         for block in self._inflight:
             if isinstance(block, PartBlock) and not block.done.done():
                 block.done.set_exception(error)

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from dataclasses import replace
 
 import pytest
 
 from engine.endpoint import Endpoint, parse_endpoint
 from engine.errors import ConfigError, SourceAuthError
+from engine.settings import TargetSettings
 from engine.supervision.states import TaskState
 from tests.fix_servers import BINARIES, StartServer
 from tests.live.cluster_load import ClusterLoad
 from tests.live.cluster_sides import differences
 from tests.live.running_task import Run, make_settings, running
 from tests.live.sides import keys_of_ours, offset_of
-from tests.servers.cluster import holds
+from tests.servers.cluster import holds, paused
 from tests.servers.sentinels import SentinelTrio
 
 pytestmark = [pytest.mark.live, pytest.mark.faults]
@@ -79,6 +82,44 @@ async def test_the_target_fails_over_without_its_last_writes(start_server: Start
             assert status.full_resyncs == 1
             assert await asyncio.to_thread(differences, source, new) == []
             assert len(keys_of_ours(new)) == 1
+
+
+async def test_a_target_that_hangs_is_left_although_nothing_is_sent(
+    start_server: StartServer,
+) -> None:
+    """The Sentinels know when it has been replaced; the promoted one lacks what was confirmed."""
+    name = "redis-8.2"
+    source = start_server(name, config=CONFIG)
+    with SentinelTrio(BINARIES[name]) as trio, source.client() as client:
+        client.set("first", 1)
+        patient = TargetSettings(connect_timeout_seconds=5, reply_timeout_seconds=100)
+        settings = make_settings(source.endpoint, endpoint_of(trio), target_link=patient)
+        async with running(settings) as run:
+            await run.reaches(lambda: run.task.state is TaskState.STREAM, "the stream")
+            client.incr("first")  # what follows the snapshot's own checkpoint
+            await run.reaches_offset(offset_of(source))
+            await asyncio.to_thread(holds, lambda: is_even(trio), "the replica has everything")
+            old, new = trio.servers
+            assert trio.primary is old
+            with paused(new):
+                # What is sent to a process that stands still waits in its socket: only without one it lacks it.
+                with old.client() as to_old:
+                    to_old.execute_command("CLIENT", "KILL", "TYPE", "replica")
+                client.incr("lacking")
+                await run.reaches_offset(offset_of(source))
+                os.kill(old.pid, signal.SIGSTOP)
+            try:
+                await run.reaches(
+                    lambda: run.task.status().target_reconnects > 0,
+                    "it is noticed",
+                    deadline_seconds=30,
+                )
+                await run.reaches_offset(offset_of(source))
+                assert trio.primary is new
+                assert await asyncio.to_thread(differences, source, new) == []
+            finally:
+                os.kill(old.pid, signal.SIGCONT)
+            assert run.task.status().full_resyncs == 1
 
 
 async def test_wrong_names_and_logins_say_so(start_server: StartServer) -> None:
