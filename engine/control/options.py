@@ -22,6 +22,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from engine.control.address_map import ADDRESS_MAP
 from engine.control.choices import AofTail, LogFormat, LogLevel, ProgressMode
 from engine.control.listen_address import parse_listen
 from engine.control.option_files import (
@@ -56,8 +57,6 @@ from engine.settings import (
 from engine.stats import ReaderStats
 
 QUOTE_LIMIT = 60  # characters of a wrong value that an error shows
-_ADDRESS = r"[^\s,=]+"
-ADDRESS_MAP = rf"^{_ADDRESS}={_ADDRESS}(,{_ADDRESS}={_ADDRESS})*$"
 TASK_ID = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}"  # also the name of a folder
 
 # Read by setup.py; an image or a CI job may leave them set.

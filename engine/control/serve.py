@@ -66,7 +66,7 @@ async def run_serve(options: ServeOptions) -> int:
         database = await open_database(options.database_url, state_dir=options.state_dir)
         service = MigrationService(
             Store(database),
-            sides=Sides(options.instances, options.seal),
+            sides=Sides(options.instances, options.seal, address_map=options.address_map),
             settings=WorkSettings(
                 state_dir=options.state_dir,
                 backup_dir=options.backup_dir,
@@ -77,6 +77,7 @@ async def run_serve(options: ServeOptions) -> int:
                 big_value_bytes=options.big_value_bytes,
                 source_reader=options.source_reader,
                 scan_changes=options.scan_changes,
+                cluster=options.cluster,
             ),
             hook=options.hook,
         )

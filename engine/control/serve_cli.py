@@ -183,6 +183,31 @@ def serve(  # noqa: PLR0913, PLR0917 - one parameter an option
             help="As of sync, for each task that is read by scan. Default: auto.",
         ),
     ] = None,
+    read_from: Annotated[
+        Text,
+        typer.Option(
+            metavar="primary|replica",
+            rich_help_panel=_WITH,
+            help="As of sync, for each task with a cluster as the source. Default: primary.",
+        ),
+    ] = None,
+    snapshots_per_host: Annotated[
+        Text,
+        typer.Option(
+            metavar="0..1000",
+            rich_help_panel=_WITH,
+            help="As of sync, for each task: shards of a source cluster on one host that make their snapshots "
+            "at once; 0: all. Default: 1.",
+        ),
+    ] = None,
+    address_map: Annotated[
+        Text,
+        typer.Option(
+            metavar="ANNOUNCED=REACHABLE,…",
+            rich_help_panel=_WITH,
+            help="As of sync, for all tasks: addresses that nodes of clusters announce, and those to be used instead.",
+        ),
+    ] = None,
     log_level: Annotated[
         Text,
         typer.Option(

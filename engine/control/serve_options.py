@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
+from engine.control.address_map import ADDRESS_MAP, read_address_map
 from engine.control.api.auth.auth_file import AuthSettings, read_auth_file
 from engine.control.choices import LogFormat, LogLevel
 from engine.control.listen_address import parse_listen
@@ -25,8 +26,10 @@ from engine.service.sealing import Seal, read_or_make_key
 from engine.settings import (
     GIB,
     MIB,
+    ClusterSettings,
     CrossSlotPolicy,
     FieldTtlPolicy,
+    ReadFrom,
     ScanChanges,
     SourceReader,
     SpoolSettings,
@@ -62,6 +65,9 @@ class _Values(BaseModel):
     big_value_mb: Annotated[int, Field(ge=1, le=512)] = 16
     source_reader: SourceReader = SourceReader.PSYNC
     scan_changes: ScanChanges = ScanChanges.AUTO
+    read_from: ReadFrom = ReadFrom.PRIMARY
+    snapshots_per_host: Annotated[int, Field(ge=0, le=1000)] = 1
+    address_map: Annotated[str, Field(pattern=ADDRESS_MAP)] | None = None
     log_level: LogLevel = LogLevel.INFO
     log_format: LogFormat = LogFormat.TEXT
 
@@ -94,6 +100,8 @@ class ServeOptions:
     big_value_bytes: int
     source_reader: SourceReader
     scan_changes: ScanChanges
+    cluster: ClusterSettings
+    address_map: tuple[tuple[str, str], ...]
     log_level: LogLevel
     log_format: LogFormat
     warnings: tuple[str, ...] = ()
@@ -150,6 +158,10 @@ def read_serve_options(flags: Mapping[str, Any], environment: Mapping[str, str])
         big_value_bytes=values.big_value_mb * MIB,
         source_reader=values.source_reader,
         scan_changes=values.scan_changes,
+        cluster=ClusterSettings(
+            read_from=values.read_from, snapshots_per_host=values.snapshots_per_host
+        ),
+        address_map=read_address_map(values.address_map),
         log_level=values.log_level,
         log_format=values.log_format,
         warnings=tuple(warnings),

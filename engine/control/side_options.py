@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from engine.control.address_map import read_address_map
 from engine.control.option_files import check_certificates, read_password
 from engine.endpoint import Endpoint, Role, TlsSettings, parse_endpoint
 from engine.errors import ConfigError
@@ -48,9 +49,7 @@ def endpoint_of(values: Any, role: Role) -> tuple[Endpoint, list[str]]:
             f"or give the password with --{role}-password-file or "
             f"{ENV_PREFIX}{role.upper()}_PASSWORD",
         )
-    if values.address_map is not None:
-        pairs = (it.partition("=") for it in values.address_map.split(","))
-        endpoint = replace(endpoint, address_map=tuple((a, b) for a, _, b in pairs))
+    endpoint = replace(endpoint, address_map=read_address_map(values.address_map))
     return _with_sentinel_login(values, role, endpoint, warnings), warnings
 
 

@@ -16,11 +16,14 @@ from engine.service.sealing import Seal
 
 
 class Sides:
-    """Knows the registered instances and the seal of the passwords."""
+    """Knows the registered instances and the seal of the passwords. address_map: as of Endpoint, for all."""
 
-    def __init__(self, instances: Instances, seal: Seal) -> None:
+    def __init__(
+        self, instances: Instances, seal: Seal, *, address_map: tuple[tuple[str, str], ...] = ()
+    ) -> None:
         self.instances = instances
         self._seal = seal
+        self._address_map = address_map
 
     def settle(self, project_id: str, role: Role, choice: InstanceChoice) -> InstanceRecord:
         """Make the record of one side. A registered id wins over addresses.
@@ -67,6 +70,7 @@ class Sides:
             username=side.username,
             password=self._seal.open(side.sealed_password),
             tls=None if side.tls is None else _tls_settings(side.tls),
+            address_map=self._address_map,
         )
 
     async def check(self, *roles: tuple[Role, InstanceRecord]) -> list[Finding]:

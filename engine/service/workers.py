@@ -29,6 +29,7 @@ from engine.service.sides import Sides
 from engine.service.wire_status import WORKING, WireStatus, project
 from engine.settings import (
     MIB,
+    ClusterSettings,
     CrossSlotPolicy,
     FieldTtlPolicy,
     Method,
@@ -59,6 +60,7 @@ class WorkSettings:
     big_value_bytes: int = 16 * MIB
     source_reader: SourceReader = SourceReader.PSYNC
     scan_changes: ScanChanges = ScanChanges.AUTO
+    cluster: ClusterSettings = field(default_factory=ClusterSettings)
 
     def folder_of(self, engine_task_id: str) -> Path:
         """The folder of one task's run."""
@@ -204,6 +206,7 @@ class Workers:
             big_value_bytes=self.settings.big_value_bytes,
             source_reader=SourceReader.PSYNC if is_import else self.settings.source_reader,
             scan_changes=self.settings.scan_changes,
+            cluster=self.settings.cluster,
             spool=replace(
                 self.settings.spool, directory=self.settings.folder_of(record.engine_task_id)
             ),

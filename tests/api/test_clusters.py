@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from redis.crc import key_slot
 
 from engine.demo.servers import RunningServer
 from tests.api.conftest import need
-from tests.api.served import configuration, create, wait_for, wait_until
+from tests.api.served import ServedWorker, configuration, create, wait_for, wait_until
 from tests.fix_servers import BINARIES
 from tests.live.cluster_sides import checkpoints, differences
 from tests.servers.cluster import RunningCluster
@@ -75,3 +77,27 @@ def test_a_server_goes_into_a_cluster_and_a_cluster_into_a_server(client: httpx.
             client.post(f"/migration-task/{task_id}/sync-stop")
         client.request("DELETE", "/migration-tasks/delete", json={"task_id_list": [into]})
         wait_until(lambda: not checkpoints(cluster), "no checkpoint is left in any slot")
+
+
+def test_cluster_options_of_the_service_are_those_of_its_tasks(tmp_path: Path) -> None:
+    """Replicas are read, at addresses that the nodes do not announce."""
+    need(NAME)
+    binary = BINARIES[NAME]
+    options = ("--read-from", "replica", "--address-map", "127.0.0.1=localhost")
+    with (
+        RunningCluster(binary) as cluster,
+        RunningServer(binary) as last,
+        ServedWorker(tmp_path, *options) as service,
+        service.client() as client,
+    ):
+        for number in range(100):
+            node = cluster.primary_of(key_slot(b"key:%d" % number))
+            node.ask("SET", b"key:%d" % number, number)
+        task_id = create(client)
+        body = configuration(last, last) | {"source_instance": nodes(cluster)}
+        assert client.post(f"/migration/{task_id}/task", json=body).status_code == 200
+        wait_for(client, task_id, "INCRMIGEATING")
+        lines = client.get(f"/migration-task/{task_id}/lines").json()["lines"]
+        replicas = {f"localhost:{it.port}" for s in cluster.map().shards for it in s.replicas}
+        assert {it["source"] for it in lines} == replicas
+        wait_until(lambda: not differences(cluster, last), "equal")
