@@ -38,6 +38,12 @@ def _source_cluster(report: Report, source: SourceState) -> None:
             f"{source.slots_unserved} slots of the source cluster are served by nobody",
             redis_cli(source.endpoint, "CLUSTER", "INFO"),
         )
+    elif source.slots_moving:
+        report.refusal(
+            "source-role",
+            f"slot {min(source.slots_moving)} of the source cluster is being moved to another shard",
+            f"wait until it has arrived, or end the move: redis-cli --cluster fix {source.endpoint.address}",
+        )
     elif source.shards:
         report.ok("source-role", f"a cluster of {source.shards} shards, a line for each")
     else:
