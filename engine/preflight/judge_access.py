@@ -42,7 +42,8 @@ def _source_cluster(report: Report, source: SourceState) -> None:
         report.refusal(
             "source-role",
             f"slot {min(source.slots_moving)} of the source cluster is being moved to another shard",
-            f"wait until it has arrived, or end the move: redis-cli --cluster fix {source.endpoint.address}",
+            redis_cli(source.endpoint, "--cluster", "fix", source.endpoint.address)
+            + "   # or wait until it has arrived",
         )
     elif source.shards:
         report.ok("source-role", f"a cluster of {source.shards} shards, a line for each")
