@@ -30,20 +30,22 @@ from tests.servers.cluster import PATIENT, ClusterNode, RunningCluster
 pytestmark = [pytest.mark.live, pytest.mark.faults]
 NAME = "redis-8.2"
 CONFIG = {"repl-backlog-size": "16mb", **PATIENT}
+# Gossip is the faster the shorter it is.
+TALKATIVE = CONFIG | {"cluster-node-timeout": 3000}
 KEYS_OF_A_SHARD = 100
 SLOW_MICROSECONDS = 40_000  # for each key of a snapshot
 
 
 def filled(source: RunningCluster) -> None:
     """So many keys on each shard."""
-    left = dict.fromkeys((it.node_id for it in source.primaries()), KEYS_OF_A_SHARD)
-    number = 0
-    while any(left.values()):
-        key, number = f"key:{number}", number + 1
-        node = source.primary_of(key_slot(key.encode()))
-        if left[node.node_id]:
-            left[node.node_id] -= 1
-            node.ask("SET", key, number)
+    found = source.map()
+    table, names = found.table(), [f"key:{number}" for number in range(20 * KEYS_OF_A_SHARD)]
+    for number, node in enumerate(source.primaries()):
+        its = [it for it in names if table[key_slot(it.encode())] == number]
+        with node.server.client() as client, client.pipeline(transaction=False) as pipe:
+            for name in its[:KEYS_OF_A_SHARD]:
+                pipe.set(name, name)
+            pipe.execute()
 
 
 def info(node: ClusterNode, section: str) -> dict[str, Any]:
@@ -73,16 +75,22 @@ def still_open(source: RunningCluster, slot: int, to: ClusterNode) -> None:
     source.move_keys(slot, to)
 
 
+def atomic(source: RunningCluster, slot: int, to: ClusterNode) -> None:
+    source.migrate_slots(slot, slot, to)
+
+
 @pytest.mark.parametrize(
-    ("changes", "move"),
+    ("name", "changes", "move"),
     [
-        ({"method": Method.FULL}, finished),
-        ({"method": Method.FULL}, still_open),
-        ({"exit_when_synced": True}, finished),
+        (NAME, {"method": Method.FULL}, finished),
+        (NAME, {"method": Method.FULL}, still_open),
+        ("valkey-9.1", {"method": Method.FULL}, atomic),
+        (NAME, {"exit_when_synced": True}, finished),
     ],
-    ids=["full", "full-open", "exit-when-synced"],
+    ids=["full", "full-open", "full-atomic", "exit-when-synced"],
 )
 async def test_a_slot_that_moves_between_two_snapshots_is_found_before_done(
+    name: str,
     changes: dict[str, Any],
     move: Callable[[RunningCluster, int, ClusterNode], None],
     start_server: StartServer,
@@ -91,8 +99,8 @@ async def test_a_slot_that_moves_between_two_snapshots_is_found_before_done(
 ) -> None:
     """The key is deleted at one shard before its snapshot, and comes to the other one after its snapshot."""
     never_watches(monkeypatch)
-    target = start_server(NAME)
-    with RunningCluster(BINARIES[NAME], replicas=0, config=CONFIG) as source:
+    target = start_server(name)
+    with RunningCluster(BINARIES[name], replicas=0, config=CONFIG) as source:
         await asyncio.to_thread(filled, source)
         primaries = source.primaries()
         for node in primaries:
@@ -194,7 +202,7 @@ async def test_the_last_look_asks_who_leads_now_and_believes_the_other_end() -> 
 async def test_an_open_slot_is_seen_where_replicas_are_read(start_server: StartServer) -> None:
     """A replica of Redis does not know what its primary hands over."""
     target = start_server(NAME)
-    with RunningCluster(BINARIES[NAME], config=CONFIG) as source:
+    with RunningCluster(BINARIES[NAME], config=TALKATIVE) as source:
         source.replicas_are_known()
         settings = make_settings(
             parse_endpoint(source.url, role="source"),
@@ -258,7 +266,7 @@ async def test_nodes_that_come_and_go_are_no_move_and_a_new_shard_is(
     start_server: StartServer, tmp_path: Path
 ) -> None:
     target = start_server(NAME)
-    with RunningCluster(BINARIES[NAME], config=CONFIG) as source:
+    with RunningCluster(BINARIES[NAME], config=TALKATIVE) as source:
         source.replicas_are_known()
         settings = make_settings(
             parse_endpoint(source.url, role="source"),
