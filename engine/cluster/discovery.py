@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from redis.asyncio import Redis
-from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
+from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
 
 from engine.cluster.topology import ClusterMap, Node, read_nodes, read_shards, read_slots
 from engine.connect import connect_hint
@@ -75,7 +76,7 @@ async def ask_cluster_map(
             it, timeout_seconds=min(timeout_seconds, 2.0) if known else timeout_seconds
         )
         try:
-            found = await ask_map(client, it)
+            found = await ask_map(client, it, role)
         except LOST as error:
             raise_if_cancelled()
             silent.add(it.address)
@@ -137,7 +138,7 @@ def _as_error(endpoint: Endpoint, role: Role, error: Exception) -> EngineError:
     if isinstance(error, NoPermissionError):
         return _AUTH[role](
             f"the {role} {endpoint.address} does not permit its cluster map to be asked for: {error}",
-            hint="grant it: ACL SETUSER <user> +cluster|nodes +cluster|shards +cluster|slots +info",
+            hint="grant it, on every node: ACL SETUSER <user> +cluster|nodes",
         )
     if text.startswith("LOADING"):
         if role == "source":
@@ -151,18 +152,25 @@ def _as_error(endpoint: Endpoint, role: Role, error: Exception) -> EngineError:
     )
 
 
-async def ask_map(client: Redis, endpoint: Endpoint) -> ClusterMap | None:
-    """The map of one node; None if it is none of a cluster. Raises redis-py's errors."""
+async def ask_map(client: Redis, endpoint: Endpoint, role: Role) -> ClusterMap | None:
+    """The map of one node; None if it is none of a cluster. Raises redis-py's errors.
+
+    role: a target's map may come from CLUSTER SHARDS or SLOTS where NODES is not permitted. A source's may not: they tell
+    neither which slots are being moved nor the configuration epochs, so slots that move would not be seen.
+    """
     if not await _may_be_cluster(client):
         return None  # a user of such a server need not be permitted CLUSTER
     refusal: RedisError | None = None
     host = endpoint.host
-    for command, read in (("NODES", _nodes), ("SHARDS", read_shards), ("SLOTS", read_slots)):
+    shards = partial(read_shards, is_tls=endpoint.tls is not None)
+    for command, read in (("NODES", _nodes), ("SHARDS", shards), ("SLOTS", read_slots)):
         try:
             # In two words, so that redis-py hands the reply over as it is.
             reply: Any = await client.execute_command("CLUSTER", command)  # type: ignore[no-untyped-call]
         except NoPermissionError as error:
             raise_if_cancelled()
+            if role == "source":
+                raise
             refusal = error
             continue
         except RedisError as error:
@@ -180,14 +188,27 @@ async def ask_map(client: Redis, endpoint: Endpoint) -> ClusterMap | None:
 
 
 async def _may_be_cluster(client: Redis) -> bool:
-    """Whether INFO says so; also where it is not permitted."""
+    """Whether INFO says so; where it is not permitted HELLO, which every user may ask (CMD_NO_AUTH, acl.c)."""
     try:
         info = await client.info("cluster")
     except NoPermissionError:
         raise_if_cancelled()
-        return True
+        return await _is_in_cluster_mode(client)
     raise_if_cancelled()
     return bool(info.get("cluster_enabled"))
+
+
+async def _is_in_cluster_mode(client: Redis) -> bool:
+    """What HELLO says (networking.c, helloCommand; servers from 6.0 on); True where it is not answered."""
+    try:
+        # Without a version it changes nothing on the connection.
+        reply: Any = await client.execute_command("HELLO")  # type: ignore[no-untyped-call]
+    except ResponseError:
+        raise_if_cancelled()
+        return True
+    raise_if_cancelled()
+    told = dict(zip(reply[::2], reply[1::2], strict=True))
+    return bool(told.get(b"mode", b"cluster") == b"cluster")
 
 
 def _nodes(reply: Any, asked_host: str) -> ClusterMap:

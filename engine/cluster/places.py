@@ -10,7 +10,7 @@ import structlog
 
 from engine.cluster.discovery import ask_cluster_map, endpoint_of
 from engine.cluster.sentinel import ask_primary
-from engine.cluster.topology import ClusterMap, Shard
+from engine.cluster.topology import ClusterMap, Shard, shown_ranges
 from engine.endpoint import Endpoint, Role
 from engine.errors import SourceNotReady, SourceRefused
 
@@ -79,7 +79,7 @@ class ShardPlace:
         *,
         reads_from_replica: bool,
         timeout_seconds: float,
-        check: Callable[[ClusterMap], None],
+        check: Callable[[ClusterMap], object],
     ) -> None:
         self._url = url
         self._known = known
@@ -112,7 +112,7 @@ class ShardPlace:
                 hint="start a new task for it",
             )
         self._check(found)
-        shard = found.shard_with(self._node_ids)
+        shard = found.same_shard(shown_ranges(self.shard.ranges), self._node_ids)
         if shard is None:
             raise SourceNotReady(
                 f"no primary serves the slots of the shard that {self.endpoint.address} belonged to",

@@ -101,10 +101,16 @@ class ClusterMap:
                 return shard
         return None
 
-    def shard_with(self, node_ids: Iterable[str]) -> Shard | None:
-        """The shard that one of these nodes belongs to."""
+    def same_shard(self, slots: str, node_ids: Iterable[str]) -> Shard | None:
+        """The shard with exactly these slots (`shown_ranges`), if one of these nodes belongs to it.
+
+        Not by its nodes alone: a replica may go over to another shard (cluster.c, clusterHandleSlaveMigration).
+        """
         wanted = frozenset(node_ids)
-        return next((it for it in self.shards if wanted & it.node_ids), None)
+        return next(
+            (it for it in self.shards if shown_ranges(it.ranges) == slots and wanted & it.node_ids),
+            None,
+        )
 
 
 def failed_over(before: ClusterMap, after: ClusterMap) -> bool:
@@ -191,13 +197,17 @@ def _place(place: str, asked_host: str) -> tuple[str, int]:
     return host.strip("[]") or asked_host, int(port)
 
 
-def read_shards(reply: Sequence[Any], asked_host: str) -> ClusterMap:
-    """CLUSTER SHARDS, in RESP2: lists of names and values."""
+def read_shards(reply: Sequence[Any], asked_host: str, *, is_tls: bool = False) -> ClusterMap:
+    """CLUSTER SHARDS, in RESP2: lists of names and values.
+
+    is_tls: whether nodes are to be reached with TLS. It tells both ports, whoever asks (cluster.c,
+    addNodeDetailsToShardReply), unlike NODES and SLOTS, which tell that of the asker's kind.
+    """
     shards = []
     for entry in reply:
         fields = _named(entry)
         flat = [int(it) for it in fields.get("slots", ())]
-        nodes = [_shard_node(_named(it), asked_host) for it in fields.get("nodes", ())]
+        nodes = [_shard_node(_named(it), asked_host, is_tls) for it in fields.get("nodes", ())]
         primaries = [it for it in nodes if it.is_primary]
         if not flat or not primaries:
             continue
@@ -222,12 +232,13 @@ def _text(value: Any) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
-def _shard_node(fields: Mapping[str, Any], asked_host: str) -> Node:
+def _shard_node(fields: Mapping[str, Any], asked_host: str, is_tls: bool) -> Node:
+    first, other = ("tls-port", "port") if is_tls else ("port", "tls-port")
     host = _text(fields.get("endpoint") or fields.get("ip") or "")
     return Node(
         node_id=_text(fields["id"]),
         host=asked_host if host in {"", "?"} else host,
-        port=int(fields["tls-port"] if "port" not in fields else fields["port"]),
+        port=int(fields.get(first) or fields[other]),
         is_primary=_text(fields.get("role", "")) == "master",
         is_up=_text(fields.get("health", "online")) != "fail",
     )

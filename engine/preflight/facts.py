@@ -52,6 +52,7 @@ class ServerState:
     is_cluster: bool = False
     shards: int = 0  # of a cluster
     slots_unserved: int = 0
+    slots_moving: frozenset[int] = frozenset()
     primary: str | None = None  # host:port, if it is a replica
     is_loading: bool = False
     keys: Mapping[int, int] = field(default_factory=dict)

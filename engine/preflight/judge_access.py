@@ -38,6 +38,13 @@ def _source_cluster(report: Report, source: SourceState) -> None:
             f"{source.slots_unserved} slots of the source cluster are served by nobody",
             redis_cli(source.endpoint, "CLUSTER", "INFO"),
         )
+    elif source.slots_moving:
+        report.refusal(
+            "source-role",
+            f"slot {min(source.slots_moving)} of the source cluster is being moved to another shard",
+            redis_cli(source.endpoint, "--cluster", "fix", source.endpoint.address)
+            + "   # or wait until it has arrived",
+        )
     elif source.shards:
         report.ok("source-role", f"a cluster of {source.shards} shards, a line for each")
     else:

@@ -9,6 +9,7 @@ from functools import partial
 
 from engine.cluster.discovery import ask_cluster_map, endpoint_of
 from engine.cluster.places import place_of
+from engine.cluster.primaries import ask_primaries, moving_in
 from engine.endpoint import Endpoint
 from engine.errors import EngineError
 from engine.preflight.facts import SourceState, WriteRate
@@ -41,7 +42,16 @@ async def ask_source_or_shards(
     if shards is None or not shards.shards:
         return found if shards is None else replace(found, slots_unserved=shards.unserved)
     states = await asyncio.gather(*(ask(endpoint_of(it.primary, endpoint)) for it in shards.shards))
-    return replace(together(states), shards=len(shards.shards), slots_unserved=shards.unserved)
+    moving: frozenset[int] = frozenset()
+    if reader is not SourceReader.SCAN:  # which waits for them
+        answers = await ask_primaries(shards.shards, endpoint, timeout_seconds=timeout_seconds)
+        moving = moving_in(answers)
+    return replace(
+        together(states),
+        shards=len(shards.shards),
+        slots_unserved=shards.unserved,
+        slots_moving=moving,
+    )
 
 
 def together(states: Sequence[SourceState]) -> SourceState:

@@ -18,8 +18,15 @@ import structlog
 
 from engine.cluster.discovery import ask_cluster_map
 from engine.cluster.places import ShardPlace, place_of
+from engine.cluster.primaries import ask_primaries, moving_in
 from engine.cluster.topology import ClusterMap, Shard, shown_ranges
-from engine.errors import EngineError, SourceNotReady, SourceRefused, SourceUnreachable
+from engine.errors import (
+    EngineError,
+    SourceAuthError,
+    SourceNotReady,
+    SourceRefused,
+    SourceUnreachable,
+)
 from engine.settings import ReadFrom, SpoolSettings, TaskSettings
 from engine.supervision.line_plan import ONLY_LINE, LinePlan
 
@@ -41,12 +48,16 @@ class KnownShard:
 
 
 class SourceShards:
-    """The shards that a task began with. directory: the task's; None keeps nothing beyond the process."""
+    """The shards that a task began with. directory: the task's; None keeps nothing beyond the process.
+
+    latest: the newest map that agreed with the beginning: who leads the shards now.
+    """
 
     def __init__(self, directory: Path | None) -> None:
         self._path = None if directory is None else directory / FILE_NAME
         self._known: dict[str, KnownShard] = {}
         self._was_kept = False
+        self.latest: ClusterMap | None = None
 
     @property
     def is_known(self) -> bool:
@@ -68,27 +79,42 @@ class SourceShards:
             with suppress(OSError):
                 self._path.unlink(missing_ok=True)
 
-    def check(self, found: ClusterMap) -> None:
+    def check(self, found: ClusterMap) -> bool:
         """Compare with the beginning; note who leads now. Call with every map that is seen.
+
+        Returns False where that cannot be done now: a failover is under way, and who leads then is to be seen.
 
         Raises:
             SourceRefused: slots have moved between shards, or do so now.
         """
-        if not self._known:
-            self._note(found)
-            return
         if found.moving:
-            raise _moved(f"slot {min(found.moving)} is being moved to another shard")
+            raise self._is_moving(found)
         if found.unserved:
-            return  # a failover is under way; who leads then is to be seen
+            return False
         for name, known in self._known.items():
-            shard = found.shard_with(known.node_ids)
-            if shard is None or shown_ranges(shard.ranges) != known.slots:
-                now = "nobody we know" if shard is None else shown_ranges(shard.ranges)
+            shard = found.same_shard(known.slots, known.node_ids)
+            if shard is None:
+                its = [it for it in found.shards if it.primary.node_id in known.node_ids]
+                now = shown_ranges([slots for it in its for slots in it.ranges]) or "none"
                 raise _moved(f"the shard that had the slots {known.slots} has {now} now ({name})")
             if shard.primary.node_id == known.primary_id and shard.epoch > known.epoch:
                 raise _given_back(known)
         self._note(found)
+        self.latest = found
+        return True
+
+    def _is_moving(self, found: ClusterMap) -> SourceRefused:
+        slot = min(found.moving)
+        shard = found.shard_of(slot)
+        whose = "" if shard is None else f", which {shard.primary.address} serves,"
+        what = f"slot {slot}{whose} is being moved to another shard"
+        if self._known:
+            return _moved(what)
+        return SourceRefused(
+            f"slots of the source are on their way: {what}",
+            hint="wait until the move has ended, or end it (redis-cli --cluster check, redis-cli --cluster fix); "
+            "then start again",
+        )
 
     def noted(self, line: str) -> str:
         """What goes into a line's checkpoint: its shard as last seen."""
@@ -117,8 +143,10 @@ class SourceShards:
         before = self._known
         fresh = {}
         for shard in found.shards:
-            known = next((it for it in before.values() if it.node_ids & shard.node_ids), None)
-            ids = shard.node_ids | (known.node_ids if known else frozenset())
+            # Also those that are away: they may lead again. But not those that have gone over to another shard.
+            elsewhere = {id_ for it in found.shards if it is not shard for id_ in it.node_ids}
+            known = before.get(line_name(shard))
+            ids = shard.node_ids | (known.node_ids - elsewhere if known else frozenset())
             fresh[line_name(shard)] = KnownShard(
                 shown_ranges(shard.ranges), ids, shard.primary.node_id, shard.epoch
             )
@@ -174,7 +202,7 @@ async def plan_lines(settings: TaskSettings, shards: SourceShards) -> list[LineP
     try again.
 
     Raises:
-        SourceUnreachable, SourceNotReady, SourceAuthError. SourceRefused: slots have no server, or have moved.
+        SourceUnreachable, SourceNotReady, SourceAuthError. SourceRefused: slots have no server, have moved, or do so now.
     """
     source = settings.source
     if source.sentinel is not None or source.unix_path is not None:
@@ -188,7 +216,7 @@ async def plan_lines(settings: TaskSettings, shards: SourceShards) -> list[LineP
             source, role="source", timeout_seconds=timeout_seconds * share
         )
     except EngineError as error:
-        if shards.is_known or source.more:
+        if shards.is_known or source.more or isinstance(error, SourceAuthError):
             if isinstance(error, SourceUnreachable) and shards.is_known:
                 raise SourceNotReady(error.message, hint=error.hint) from error
             raise
@@ -203,7 +231,11 @@ async def plan_lines(settings: TaskSettings, shards: SourceShards) -> list[LineP
             f"{found.unserved} of the source cluster's slots are served by nobody",
             hint="repair it first: redis-cli --cluster check, redis-cli --cluster fix",
         )
-    shards.check(found)
+    # One that does not answer now is asked again by ShardWatch.
+    answers = await ask_primaries(
+        found.shards, source, timeout_seconds=timeout_seconds * FIRST_ASK_SHARE
+    )
+    shards.check(replace(found, moving=found.moving | moving_in(answers)))
     reads_from_replica = settings.cluster.read_from is ReadFrom.REPLICA
     return [
         LinePlan(

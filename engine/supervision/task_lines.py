@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 import structlog
 
 from engine.background import end_tasks
-from engine.cluster.discovery import ask_cluster_map
 from engine.control_client import raise_if_cancelled
-from engine.errors import EngineError, SourceNotReady
+from engine.errors import SourceNotReady
 from engine.replay.token_bucket import TokenBucket
 from engine.settings import ResumeMode, TaskSettings
 from engine.source.snapshot_turns import SnapshotTurns
@@ -22,12 +21,11 @@ from engine.supervision.line_plan import LinePlan
 from engine.supervision.planning import SourceShards, plan_lines, settings_of_line
 from engine.supervision.reading import LineReading
 from engine.supervision.recovery import delay_seconds
+from engine.supervision.shard_watch import ShardWatch
 from engine.supervision.states import TaskState
 from engine.supervision.totals import LineStatus, snapshot_progress, state_of
 
 log = structlog.get_logger("engine.task")
-
-WATCH_SECONDS = 1.0
 
 
 @dataclass(slots=True)
@@ -162,7 +160,9 @@ class TaskLines:
         if plans[0].slots is None:
             await self._lines[0].line.run()
             return
-        await self._run_all(shards)
+        watch = ShardWatch(self.settings.source, shards)
+        await self._run_all(watch)
+        await watch.look_last()
         if not self._stop.is_set():
             shards.forget()
 
@@ -208,11 +208,11 @@ class TaskLines:
                     pass
         return None
 
-    async def _run_all(self, shards: SourceShards) -> None:
+    async def _run_all(self, watch: ShardWatch) -> None:
         tasks = [
             asyncio.create_task(it.line.run(), name=f"line {it.plan.name}") for it in self._lines
         ]
-        watching = asyncio.create_task(self._watch(shards), name="watch-shards")
+        watching = asyncio.create_task(watch.run(), name="watch-shards")
         failure: BaseException | None = None
         try:
             pending = {*tasks, watching}
@@ -227,24 +227,3 @@ class TaskLines:
             await end_tasks(watching, *tasks)
         if failure is not None:
             raise failure
-
-    async def _watch(self, shards: SourceShards) -> None:
-        """Once a second: whether slots of the source move. Every primary is asked: it alone tells what it hands over.
-
-        Raises:
-            SourceRefused: they do.
-        """
-        while True:
-            await asyncio.sleep(WATCH_SECONDS)
-            for it in self._lines:
-                place = it.plan.place
-                try:
-                    found = await ask_cluster_map(
-                        place.endpoint, role="source", timeout_seconds=WATCH_SECONDS
-                    )
-                except EngineError as error:
-                    raise_if_cancelled()
-                    log.debug("source.map_not_asked", error=str(error))
-                    continue
-                if found is not None:
-                    shards.check(found)

@@ -20,8 +20,8 @@ from tests.fix_servers import BINARIES, StartServer
 from tests.live.cluster_load import ClusterLoad
 from tests.live.cluster_sides import differences
 from tests.live.running_task import MIB, Run, make_settings, running
-from tests.live.sides import keys_of_ours
-from tests.servers.cluster import RunningCluster
+from tests.live.sides import keys_of_ours, offset_of
+from tests.servers.cluster import RunningCluster, even_ranges
 
 pytestmark = [pytest.mark.live, pytest.mark.faults]
 NAMES = [it for it in ("redis-6.2", "valkey-9.1") if it in BINARIES]
@@ -98,6 +98,75 @@ async def test_a_shards_primary_fails_over_and_its_line_continues(
                 await catches_up(run, source)
                 assert run.task.status().full_resyncs == 0
                 assert await asyncio.to_thread(differences, source, target) == []
+
+
+async def test_a_line_goes_on_by_partial_resync_on_the_promoted_replica(
+    start_server: StartServer,
+) -> None:
+    target = start_server("redis-8.2")
+    # Nothing comes between the last look at the replica and the end of its primary.
+    quiet = CONFIG | {"repl-ping-replica-period": 3600}
+    with RunningCluster(BINARIES["redis-8.2"], config=quiet) as source:
+        settings = make_settings(parse_endpoint(source.url, role="source"), target.endpoint)
+        async with running(settings) as run:
+            await run.reaches(lambda: run.task.state is TaskState.STREAM, "the stream")
+            with ClusterLoad(source) as load:
+                await asyncio.to_thread(load.has_written, 1000)
+            await catches_up(run, source)
+            first = source.primaries()[0]
+            replica = source.replicas_of(first)[0]
+            await run.reaches(
+                lambda: offset_of(replica.server) == offset_of(first.server),
+                "the replica has what its primary has",
+            )
+            first.server.kill()
+            await asyncio.to_thread(source.follows, replica)
+            await asyncio.to_thread(source.is_ok)
+            with ClusterLoad(source, seed=2) as load:
+                await asyncio.to_thread(load.has_written, 1000)
+            await catches_up(run, source)
+            status = run.task.status()
+            assert (status.full_resyncs, status.partial_resyncs) == (3, 1)
+            assert status.lines[0].source == replica.server.endpoint.address
+            assert await asyncio.to_thread(differences, source, target) == []
+
+
+@pytest.mark.parametrize(("shards", "replicas"), [(3, 1), (2, 2)])
+async def test_a_replica_that_is_read_from_is_killed_and_its_line_goes_on(
+    shards: int, replicas: int, start_server: StartServer
+) -> None:
+    target = start_server("redis-8.2")
+    layout = even_ranges(shards)
+    with (
+        RunningCluster(
+            BINARIES["redis-8.2"], layout=layout, replicas=replicas, config=CONFIG
+        ) as source,
+        ClusterLoad(source) as load,
+    ):
+        source.replicas_are_known()
+        settings = make_settings(
+            parse_endpoint(source.url, role="source"),
+            target.endpoint,
+            cluster=ClusterSettings(read_from=ReadFrom.REPLICA),
+        )
+        async with running(settings) as run:
+            await run.reaches(lambda: run.task.state is TaskState.STREAM, "the stream")
+            await asyncio.to_thread(load.has_written, 1000)
+            before = run.task.status().lines[0].source
+            first = source.primaries()[0]
+            its = {it.server.endpoint.address: it for it in source.replicas_of(first)}
+            its.pop(before).server.kill()
+            await run.reaches(
+                lambda: run.task.status().lines[0].partial_resyncs == 1, "another node is read"
+            )
+            await asyncio.to_thread(load.has_written, 1000)
+            await asyncio.to_thread(load.stop)
+            await catches_up(run, source)
+            status = run.task.status()
+            assert (status.full_resyncs, status.partial_resyncs) == (shards, 1)
+            assert status.source_reconnects == 1
+            assert status.lines[0].source in (its or {first.server.endpoint.address})
+            assert await asyncio.to_thread(differences, source, target) == []
 
 
 async def test_a_flush_of_one_shard_removes_its_keys_only(start_server: StartServer) -> None:

@@ -202,6 +202,17 @@ class RunningCluster:
 
         holds(all_ok, "the cluster is ok", deadline_seconds)
 
+    def replicas_are_known(self) -> None:
+        """Wait until every node has each replica in its map: they hear of it by gossip."""
+        holds(
+            lambda: all(
+                len(shard.replicas) == self._replicas
+                for node in self.running
+                for shard in node.map().shards
+            ),
+            "all replicas are in all maps",
+        )
+
     def _is_synced(self, node: ClusterNode) -> bool:
         with node.server.client() as client:
             info = client.info("replication")

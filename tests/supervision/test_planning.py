@@ -88,3 +88,33 @@ def test_addresses_are_mapped_whole_first() -> None:
     assert mapped_address("a", 1, pairs) == ("y", 9)
     assert mapped_address("a", 2, pairs) == ("x", 2)
     assert mapped_address("b", 2, pairs) == ("b", 2)
+
+
+def test_a_replica_that_goes_over_to_another_shard_is_no_move(tmp_path: Path) -> None:
+    third = node("a3", is_primary=False)
+    shards = SourceShards(tmp_path)
+    shards.check(ClusterMap((replace(ONE, replicas=(*ONE.replicas, third)), OTHER)))
+    gone_over = ClusterMap((ONE, replace(OTHER, replicas=(*OTHER.replicas, third))))
+    for _ in range(2):
+        assert shards.check(gone_over)
+    # It leads there, and the other way round it is a stranger.
+    led = replace(OTHER, primary=replace(third, is_primary=True), replicas=(), epoch=9)
+    assert shards.check(ClusterMap((ONE, led)))
+    with pytest.raises(SourceRefused, match="8192-16383 has none now"):
+        shards.check(ClusterMap((ONE, replace(led, primary=node("x")))))
+
+
+def test_a_slot_in_motion_at_the_start_is_refused_and_nothing_noted(tmp_path: Path) -> None:
+    shards = SourceShards(tmp_path)
+    with pytest.raises(SourceRefused, match="slot 9, which h:1 serves, is being moved") as caught:
+        shards.check(replace(MAP, moving=frozenset({9, 10})))
+    assert "then start again" in caught.value.hint
+    assert not shards.is_known
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_compared_is_said(tmp_path: Path) -> None:
+    shards = SourceShards(tmp_path)
+    assert shards.check(MAP)
+    assert not shards.check(ClusterMap((replace(ONE, primary=node("a", is_up=False)), OTHER)))
+    assert shards.latest == MAP
