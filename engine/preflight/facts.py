@@ -52,7 +52,6 @@ class ServerState:
     is_cluster: bool = False
     shards: int = 0  # of a cluster
     slots_unserved: int = 0
-    slots_moving: frozenset[int] = frozenset()
     primary: str | None = None  # host:port, if it is a replica
     is_loading: bool = False
     keys: Mapping[int, int] = field(default_factory=dict)
@@ -76,6 +75,7 @@ class SourceState(ServerState):
 
     psync: Answer = Answer.UNKNOWN
     is_primary_link_up: bool = True
+    slots_moving: frozenset[int] = frozenset()  # between shards of a cluster
     dataset_bytes: int | None = None
     backlog_bytes: int | None = None
     write_rate: WriteRate | None = None
