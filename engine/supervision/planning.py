@@ -227,7 +227,9 @@ async def plan_lines(settings: TaskSettings, shards: SourceShards) -> list[LineP
             log.debug("source.is_no_cluster")
         return [LinePlan(ONLY_LINE, place_of(source, role="source"))]
     if found.unserved:
-        raise SourceRefused(
+        # A task that has run before waits for a failover to end, as it does while it runs.
+        kind = SourceNotReady if shards.is_known else SourceRefused
+        raise kind(
             f"{found.unserved} of the source cluster's slots are served by nobody",
             hint="repair it first: redis-cli --cluster check, redis-cli --cluster fix",
         )

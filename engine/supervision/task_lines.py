@@ -153,6 +153,7 @@ class TaskLines:
         settings = settings_of_line(self.settings, len(plans))
         for plan in plans:
             self._lines.append(self._made(plan, settings, turns))
+        self._lines[0].stats.retries.update(self._before.retries)
         if self._stop.is_set():
             self.stop()
         if len(plans) > 1:

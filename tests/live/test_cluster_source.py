@@ -21,7 +21,7 @@ from tests.live.cluster_load import ClusterLoad
 from tests.live.cluster_sides import differences
 from tests.live.running_task import MIB, Run, make_settings, running
 from tests.live.sides import keys_of_ours, offset_of
-from tests.servers.cluster import RunningCluster, even_ranges
+from tests.servers.cluster import RunningCluster, even_ranges, holds, paused
 
 pytestmark = [pytest.mark.live, pytest.mark.faults]
 NAMES = [it for it in ("redis-6.2", "valkey-9.1") if it in BINARIES]
@@ -97,6 +97,41 @@ async def test_a_shards_primary_fails_over_and_its_line_continues(
                 await asyncio.to_thread(load.stop)
                 await catches_up(run, source)
                 assert run.task.status().full_resyncs == 0
+                assert await asyncio.to_thread(differences, source, target) == []
+
+
+async def test_a_worker_that_starts_while_a_shard_fails_over_waits_for_the_end(
+    start_server: StartServer, tmp_path: Path
+) -> None:
+    target = start_server("redis-8.2")
+    with RunningCluster(BINARIES["redis-8.2"], config=CONFIG) as source:
+        settings = make_settings(
+            parse_endpoint(source.url, role="source"),
+            target.endpoint,
+            spool=SpoolSettings(memory_bytes=4 * MIB, directory=tmp_path / "t1"),
+        )
+        with ClusterLoad(source) as load:
+            load.has_written(500)
+        async with running(settings) as run:
+            await run.reaches(lambda: run.task.state is TaskState.STREAM, "the stream")
+            await catches_up(run, source)
+        first = source.primaries()[0]
+        (replica,) = source.replicas_of(first)
+        with contextlib.ExitStack() as standstill:
+            standstill.enter_context(paused(replica.server))
+            first.server.kill()
+            await asyncio.to_thread(
+                holds, lambda: source.primaries()[1].map().unserved > 0, "nobody serves the slots"
+            )
+            async with running(settings) as run:
+                await run.reaches(
+                    lambda: "served by nobody" in (run.task.status().error or ""), "it is told"
+                )
+                standstill.close()
+                await asyncio.to_thread(source.follows, replica)
+                await run.reaches(lambda: run.task.state is TaskState.STREAM, "the stream again")
+                await catches_up(run, source)
+                assert run.task.status().retries["SourceNotReady"] >= 1
                 assert await asyncio.to_thread(differences, source, target) == []
 
 
