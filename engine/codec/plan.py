@@ -42,6 +42,7 @@ class SnapshotPlan:
     stream_counters: bool = True  # the target takes XSETID … ENTRIESADDED (7.0)
     creates_consumers: bool = True  # it has XGROUP CREATECONSUMER (6.2)
     check_values: bool = False  # walk the inside of every value as well
+    is_live: bool = False  # of a server, not of a file: slots that it was taking over are an error
     drops_field_ttls: bool = False  # a target without field TTLs gets such hashes without them
     skips_refused: bool = False  # what the target cannot hold is left out and told, not an error
     selection: Selection = EVERYTHING  # what of the RDB is taken along, and under which names

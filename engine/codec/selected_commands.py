@@ -271,6 +271,7 @@ class SelectedCommands:
         b"SMOVE": _smove,
         b"SORT": _sort,
         b"SPUBLISH": _channel,
+        b"TRIMSLOTS": lambda _, words, __: words,  # the transcoder stops at it
     }
 
 

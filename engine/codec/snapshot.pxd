@@ -10,6 +10,7 @@ cdef class SnapshotTranscoder(BigValues):
     cdef int target_version
     cdef bint strings_as_set
     cdef bint checks_values
+    cdef bint is_live
     cdef bint has_loadable
     cdef unsigned char[256] loadable
     cdef bytes shifted
@@ -43,6 +44,7 @@ cdef class SnapshotTranscoder(BigValues):
     cdef int take_opcode(self) except -1
     cdef take_aux(self, Py_ssize_t at)
     cdef take_243(self)
+    cdef note_slot_import(self)
     cdef take_member_expiry(self, bytes moment)
     cdef bytes released_function(self, Py_ssize_t at)
     cdef put_function(self, bytes code)

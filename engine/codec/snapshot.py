@@ -23,7 +23,7 @@ from engine.codec.block import Block
 from engine.codec.crc64 import LONG_BYTES, crc64
 from engine.codec.field_times import length_prefixed, listpack_with_later_times
 from engine.codec.value_check import check_value
-from engine.errors import CorruptRdb, UnsupportedByTarget
+from engine.errors import CorruptRdb, UnsupportedByTarget, slots_moving
 from engine.settings import ConflictPolicy
 
 # Parts of a value or of the keyspace that RESTORE cannot carry and that are therefore only counted.
@@ -58,6 +58,7 @@ class SnapshotTranscoder(BigValues):
         self.is_replace = plan.on_conflict is ConflictPolicy.REPLACE
         self.strings_as_set = plan.strings_as_set and self.is_replace
         self.checks_values = plan.check_values
+        self.is_live = plan.is_live
         self.margin_ms = plan.margin_ms
         self.horizon_ms = 0
         self.margined = 0
@@ -495,6 +496,8 @@ class SnapshotTranscoder(BigValues):
             self.out.put_bytes(b"*3\r\n$6\r\nSCRIPT\r\n$4\r\nLOAD\r\n")
             self.out.put_bulk_bytes(value)
             self.block_replies += 1
+        elif name == b"cluster-asm-task" and value:  # Redis 8.4
+            self.note_slot_import()
         elif name == b"keydb-subexpire-key":
             self.last_member = value
         elif name == b"keydb-subexpire-when":
@@ -504,7 +507,7 @@ class SnapshotTranscoder(BigValues):
 
     def take_243(self):
         if self.is_valkey:
-            self.count(SLOT_IMPORT, 1)
+            self.note_slot_import()
             return
         self.read_length(self.record + 1)
         if self.number == 0:
@@ -513,6 +516,12 @@ class SnapshotTranscoder(BigValues):
             self.key_metadata = bytes(self.window[self.record : self.pos])
         else:
             self.count(KEY_METADATA, 1)
+
+    def note_slot_import(self):
+        """The shard takes slots over just now, and some of their keys follow (rdb.c, rdbSaveSlotImport…)."""
+        if self.is_live:
+            raise slots_moving("the snapshot of a shard was made while it took some over")
+        self.count(SLOT_IMPORT, 1)
 
     def take_member_expiry(self, moment):
         """KeyDB's expiry of a member of the key before: a field's goes to a target that has such a thing."""

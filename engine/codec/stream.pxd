@@ -16,11 +16,12 @@ cdef enum:
     FLUSHDB = 7
     SWAPDB = 8
     FUNCTION = 9
-    SET = 10
-    GETEX = 11
-    SETEX = 12
-    EXPIRE = 13
-    RESTORE = 14
+    CLUSTER = 10
+    SET = 11
+    GETEX = 12
+    SETEX = 13
+    EXPIRE = 14
+    RESTORE = 15
     EXPIREAT = 20
     FIELD_EXPIRY = 21
     MSETEX = 22
@@ -55,6 +56,7 @@ cdef class StreamTranscoder(LateKeys):
     cdef note_result(self, bytes name)
     cdef Py_ssize_t expiry_option(self, Py_ssize_t first) noexcept
     cdef take_special(self)
+    cdef refuse_moving_slots(self)
     cdef take_select(self)
     cdef take_swapdb(self)
     cdef take_expiry(self, int kind)

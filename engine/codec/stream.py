@@ -21,6 +21,7 @@ if not cython.compiled:
     from engine.codec.name_table import NameTable
 
 from engine.codec.command_text import command_at
+from engine.errors import slots_moving
 
 SENTINEL_CHANNEL = b"__sentinel__:hello"
 # Where a command that makes a key of others names it.
@@ -31,14 +32,17 @@ RESULT_AT = dict.fromkeys(
 if not cython.compiled:
     # What a command is looked at for; see KINDS.
     ORDINARY = -1
-    PING, SELECT, MULTI, EXEC, REPLCONF, PUBLISH, FLUSHALL, FLUSHDB, SWAPDB, FUNCTION = range(10)
-    SET, GETEX, SETEX, EXPIRE, RESTORE = range(10, 15)
+    PING, SELECT, MULTI, EXEC, REPLCONF, PUBLISH, FLUSHALL, FLUSHDB, SWAPDB, FUNCTION, CLUSTER = (
+        range(11)
+    )
+    SET, GETEX, SETEX, EXPIRE, RESTORE = range(11, 16)
     EXPIREAT, FIELD_EXPIRY, MSETEX = range(20, 23)
     MOVING = 30
     PERSIST, MAKING = 40, 41
 
 KINDS = {
-    **{name.encode(): kind for kind, name in enumerate("PING SELECT MULTI EXEC REPLCONF PUBLISH FLUSHALL FLUSHDB SWAPDB FUNCTION".split())},
+    **{name.encode(): kind for kind, name in enumerate("PING SELECT MULTI EXEC REPLCONF PUBLISH FLUSHALL FLUSHDB SWAPDB FUNCTION CLUSTER".split())},
+    b"TRIMSLOTS": CLUSTER,
     # Those that can set an expiry as a duration: always.
     b"SET": SET, b"GETEX": GETEX, b"SETEX": SETEX, b"PSETEX": SETEX, b"EXPIRE": EXPIRE, b"PEXPIRE": EXPIRE, b"RESTORE": RESTORE,
     # As a moment: while there is a margin.
@@ -119,7 +123,7 @@ class StreamTranscoder(LateKeys):
         """Return the next full block; with `flush` also one that is not full; None when more must be fed.
 
         Raises:
-            StreamOutOfStep: the bytes are not a stream of commands.
+            StreamOutOfStep: the bytes are not a stream of commands. SourceRefused: slots of the source are moving.
         """
         run: cython.Py_ssize_t = self.command
         found: cython.int
@@ -136,6 +140,8 @@ class StreamTranscoder(LateKeys):
             if self.records_keys:
                 record_created_keys(self, self.key_recorder)
             if self.is_special() or found == 2:  # what came before it first
+                if self.kind == CLUSTER:
+                    self.refuse_moving_slots()
                 if run < self.command:
                     self.out.put(self.ptr, run, self.command - run)
                 self.offset = self.base_offset + self.pos
@@ -274,6 +280,18 @@ class StreamTranscoder(LateKeys):
             elif kind == MAKING:
                 self.note_result(self.argument(0).upper())
             self.copy_command()
+
+    def refuse_moving_slots(self):
+        """Stop at what tells a shard's replicas that it takes slots over, or has given some away.
+
+        Valkey 9: CLUSTER SYNCSLOTS (cluster_migrateslots.c). Redis 8.4: that and TRIMSLOTS (cluster_asm.c).
+        """
+        name, what = self.argument(0).upper(), self.argument(1).upper()
+        if name == b"TRIMSLOTS" or what == b"SYNCSLOTS":
+            words = b" ".join((name, what, self.argument(2).upper())).decode("ascii", "replace")
+            raise slots_moving(
+                f"{words[:80]} at offset {self.base_offset + self.pos} of a shard's stream"
+            )
 
     def take_select(self):
         text = self.argument(1)

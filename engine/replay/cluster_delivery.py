@@ -248,7 +248,9 @@ class ClusterDelivery:
 
     async def send_own(self, block: Block) -> None:
         """Commands of ours, and their answers."""
+        has_written = self.has_written
         await self.send(block, 0.0)
+        self.has_written = has_written  # of the source's
         await self.drain()
 
     def note_offset(self, offset: int, db: int) -> None:

@@ -97,7 +97,7 @@ class ClusterRouting:
         if name in _SCRIPTS:
             arguments = await self._everywhere.eval(arguments, offset)
         if _is_of_several_databases(name, arguments):
-            raise self._refuse(arguments, offset, _DATABASES)
+            raise self._refuse(arguments, offset, _databases(name, arguments))
         keys = await self._told_keys.keys_of(arguments, self._claim.endpoints[0])
         if not keys:
             reason = _NO_SCRIPT_KEY if name in _SCRIPTS else _NO_KEY
@@ -215,10 +215,17 @@ _SEVERAL_SLOTS = (
     "let them be fetched from there (--on-cross-slot resolve), give such keys a common hash tag at the source, or migrate "
     "to a standalone server",
 )
-_DATABASES = (
-    "is about several databases",
-    "a cluster has database 0 only: migrate to a standalone server",
-)
+
+
+def _databases(name: bytes, arguments: Sequence[bytes]) -> tuple[str, str]:
+    db = arguments[1].decode("ascii", "replace") if name == b"SELECT" else "…"
+    return (
+        "is about another database than 0" if name == b"SELECT" else "is about several databases",
+        "a cluster has database 0 only: start anew under another --task-id and take one along, --databases 0, or several "
+        f"into one, --db-map {db}:0, if no name is in two of them; or migrate to a standalone server",
+    )
+
+
 _NO_KEY = ("has no key that tells its slot", "migrate to a standalone server")
 _NO_SCRIPT_KEY = (
     "is a script that names no keys, so nobody can tell which slots it writes to",

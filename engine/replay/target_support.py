@@ -6,7 +6,7 @@ from engine.codec.bridge import ValueBridge
 from engine.codec.command_support import CommandSupport
 from engine.codec.plan import SnapshotPlan
 from engine.codec.slots import slot_tags
-from engine.settings import FieldTtlPolicy, TaskSettings, UnsupportedPolicy
+from engine.settings import FieldTtlPolicy, SourceKind, TaskSettings, UnsupportedPolicy
 from engine.target.capabilities import Capabilities
 
 STREAM_COUNTERS_SINCE = (7, 0)  # XSETID … ENTRIESADDED
@@ -53,6 +53,7 @@ def snapshot_plan(
         part_tags=slot_tags() if is_cluster else None,
         stream_counters=capabilities.level >= STREAM_COUNTERS_SINCE,
         creates_consumers=capabilities.level >= CREATECONSUMER_SINCE,
+        is_live=settings.source_kind is SourceKind.SERVER,
         drops_field_ttls=settings.field_ttls is FieldTtlPolicy.DROP,
         skips_refused=settings.on_unsupported is UnsupportedPolicy.SKIP,
     )

@@ -15,8 +15,10 @@ from engine.settings import TargetSettings
 Shape = tuple[bytes, ...]
 
 MOST_SHAPES = 10_000
-_LONGEST_WORD = 16
-_HIGHEST_COUNT = 4096
+# A word that may be an option, WITH_SCORES or int: names of keys seldom look like it, and then it costs a question each.
+# Digits only in upper case, as options are mostly written (FLOAT32), or every user1 would be asked about.
+_WORD = re.compile(rb"[A-Za-z_-]{1,16}|[A-Z][A-Z0-9_-]{0,15}")
+_LONGEST_COUNT = 10
 # Answers of GETKEYS: it has no keys, or these are no arguments of it (server.c, getKeysSubcommand).
 _HAS_NONE = re.compile(r"no key arguments|nvalid (command|arguments|number of arguments)")
 
@@ -95,13 +97,21 @@ class ToldKeys:
 
 
 def shape_of(arguments: Sequence[bytes]) -> Shape:
-    """What the places of keys can depend on: the name, how many arguments there are, words and small numbers among them."""
-    return tuple(
-        it.upper()
-        if (it.isalpha() and len(it) <= _LONGEST_WORD)
-        or (it.isdigit() and len(it) <= 4 and int(it) <= _HIGHEST_COUNT)
-        else b"*"
-        for it in arguments
+    """What the places of keys can depend on: the name, how many arguments there are, words and counts among them.
+
+    A number above that of the arguments counts none of them.
+    """
+    most = len(arguments)
+    name, *rest = arguments
+    return (
+        name.upper(),
+        *(
+            it.upper()
+            if _WORD.fullmatch(it)
+            or (it.isdigit() and len(it) <= _LONGEST_COUNT and int(it) <= most)
+            else b"*"
+            for it in rest
+        ),
     )
 
 

@@ -25,10 +25,33 @@ from engine.connect import connect_hint
 from engine.control_client import LOST, control_client, raise_if_cancelled
 from engine.endpoint import Endpoint
 from engine.errors import SourceUnreachable
+from engine.position import Position
 
 log = structlog.get_logger("engine.source")
 
 MOMENTS_SINCE = (7, 0)  # PEXPIRETIME
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What a source can send again: the bytes from `first` on, up to before `end`, of its stream. end -1: it keeps none.
+
+    replid: the stream's name; earlier: the one before, which holds up to offset `earlier_end` (a promoted replica's).
+    """
+
+    replid: str
+    first: int
+    end: int
+    earlier: str = ""
+    earlier_end: int = -1
+
+    def reaches(self, position: Position) -> bool:
+        """Whether a PSYNC from there is answered with +CONTINUE (replication.c, masterTryPartialResynchronization)."""
+        asked = position.offset + 1
+        is_same = position.replid == self.replid or (
+            position.replid == self.earlier and asked <= self.earlier_end
+        )
+        return is_same and self.first <= asked <= self.end
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +71,7 @@ class SourceFacts:
     replid: str = ""
     is_silent: bool = False  # INFO is not permitted
     is_replica: bool = False
+    backlog: Backlog | None = None  # None: it is not told
 
     @property
     def tells_moments(self) -> bool:
@@ -122,6 +146,7 @@ class SourceWatch:
             run_id=str(info.get("run_id", "")),
             replid=str(info.get("master_replid", "")),
             is_replica=info.get("role") == "slave",
+            backlog=backlog_in(info),
         )
 
     async def ask_offset(self) -> int:
@@ -157,7 +182,27 @@ class SourceWatch:
         return int(text) if text.isdigit() else 0
 
 
+def backlog_in(info: Mapping[str, object]) -> Backlog | None:
+    """Of INFO; None where it does not say. Before 4.0 a stream is named by the server's run_id."""
+    replid = str(info.get("master_replid") or info.get("run_id") or "")
+    if not replid or "repl_backlog_histlen" not in info:
+        return None
+    first = _number(info, "repl_backlog_first_byte_offset")
+    is_kept = _number(info, "repl_backlog_active") == 1
+    return Backlog(
+        replid,
+        first,
+        first + _number(info, "repl_backlog_histlen") if is_kept else -1,
+        earlier=str(info.get("master_replid2", "")),
+        earlier_end=_number(info, "second_repl_offset"),
+    )
+
+
 def _offset_in(info: Mapping[str, object]) -> int:
     """master_repl_offset; -1 where INFO has none, or something else under that name."""
-    text = str(info.get("master_repl_offset", ""))
+    return _number(info, "master_repl_offset")
+
+
+def _number(info: Mapping[str, object], name: str) -> int:
+    text = str(info.get(name, ""))
     return int(text) if text.isdigit() else -1

@@ -178,7 +178,7 @@ class Intake:
                 f"the source {endpoint.address} has become a cluster node",
                 hint="start it again: every shard gets a line of its own",
             )
-        if resume_from is None:
+        if self._expects_snapshot(resume_from):
             self._turn = await self._turns.take(endpoint.host)
             if self._events.stop.is_set():
                 self._end_turn()
@@ -201,6 +201,11 @@ class Intake:
         self._count(verdict, resume_from)
         self._events.on_connected()
         return verdict
+
+    def _expects_snapshot(self, resume_from: Position | None) -> bool:
+        """Whether the source will fork. One that does not tell its backlog is asked at once: waiting could cost the place."""
+        backlog = self.facts.backlog
+        return resume_from is None or (backlog is not None and not backlog.reaches(resume_from))
 
     def _end_turn(self) -> None:
         if self._turn is not None:

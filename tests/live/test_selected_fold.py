@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,29 @@ from tests.faults.worker import Worker
 from tests.fix_servers import BINARIES, StartServer
 from tests.live.selected_sides import SelectedLoad, State, state_of
 from tests.live.sides import CONFIG, offset_of
-from tests.servers.cluster import RunningCluster
+from tests.servers.cluster import PATIENT, RunningCluster
 
 pytestmark = [pytest.mark.live, pytest.mark.faults]
 NAME = "redis-8.2"
+BOTH_TARGETS = pytest.mark.parametrize("is_cluster", [False, True], ids=["server", "cluster"])
+
+Target = RunningServer | RunningCluster
+
+
+@contextmanager
+def target_of(is_cluster: bool, start_server: StartServer) -> Iterator[Target]:
+    if not is_cluster:
+        yield start_server(NAME, config=CONFIG)
+        return
+    with RunningCluster(BINARIES[NAME], replicas=0, config=PATIENT) as cluster:
+        yield cluster
+
+
+def state_at(target: Target) -> State:
+    if isinstance(target, RunningServer):
+        return state_of(target)
+    nodes = (state_of(it.server, range(1)) for it in target.primaries())
+    return {place: value for node in nodes for place, value in node.items()}
 
 
 def names(db: int, name: bytes) -> bytes:
@@ -57,11 +77,6 @@ def test_databases_are_folded_into_a_cluster_through_kills_of_the_worker(
         RunningCluster(BINARIES[NAME], replicas=0) as cluster,
         SelectedLoad(source, dbs=(0, 1, 2, 3), selected=dbs, names=names, may_move=False) as load,
     ):
-
-        def found() -> State:
-            nodes = (state_of(it.server, range(1)) for it in cluster.primaries())
-            return {place: value for node in nodes for place, value in node.items()}
-
         load.has_written(2000)
         options = ("--databases=0,1,3", "--db-map=1:0,3:0")
         with Worker(source.url, cluster.url, tmp_path, *options) as worker:
@@ -77,7 +92,7 @@ def test_databases_are_folded_into_a_cluster_through_kills_of_the_worker(
                 client.flushdb()
             load.has_written(1000)
             load.stop()
-            ends_equal(worker, source, dbs, found)
+            ends_equal(worker, source, dbs, lambda: state_at(cluster))
             assert worker.totals["full_resyncs"] == 1
             assert worker.stop() == 130
 
@@ -108,33 +123,44 @@ def test_one_database_of_several_goes_into_a_cluster_and_on_after_a_stop(
         assert [it[0, b"a"] for it in found if it] == [(b"string", b"0", -1)]
 
 
+@BOTH_TARGETS
 def test_a_name_in_two_databases_stops_a_snapshot(
-    start_server: StartServer, tmp_path: Path
+    is_cluster: bool, start_server: StartServer, tmp_path: Path
 ) -> None:
-    source, target = start_server(NAME, config=CONFIG), start_server(NAME, config=CONFIG)
+    source = start_server(NAME, config=CONFIG)
     for db in (0, 4):
         with source.client(db) as client:
             client.set("same", db)
             client.set(f"only:{db}", db)
-    with Worker(source.url, target.url, tmp_path, "--db-map=4:0") as worker:
+    with (
+        target_of(is_cluster, start_server) as target,
+        Worker(source.url, target.url, tmp_path, "--db-map=4:0") as worker,
+    ):
         worker.start()
         assert worker.wait_for_end() == 3  # before anything was written
         text = worker.log_path.read_text()
         for part in ("'same' of database 4", "database 0 has a key of this name", "--db-map"):
             assert part in text
-    assert state_of(target).get((0, b"same")) in {None, (b"string", b"0", -1)}
+        nodes = target.primaries() if isinstance(target, RunningCluster) else [target]
+        for node in nodes:
+            with (node if isinstance(node, RunningServer) else node.server).client() as client:
+                assert client.dbsize() == 0  # nor a checkpoint
 
 
+@BOTH_TARGETS
 def test_a_name_in_two_databases_is_listed_where_it_may_be_left_out(
-    start_server: StartServer, tmp_path: Path
+    is_cluster: bool, start_server: StartServer, tmp_path: Path
 ) -> None:
-    source, target = start_server(NAME, config=CONFIG), start_server(NAME, config=CONFIG)
+    source = start_server(NAME, config=CONFIG)
     for db in (0, 4):
         with source.client(db) as client:
             client.set("same", db)
             client.set(f"only:{db}", db)
     options = ("--db-map=4:0", "--on-unsupported=skip")
-    with Worker(source.url, target.url, tmp_path, *options) as worker:
+    with (
+        target_of(is_cluster, start_server) as target,
+        Worker(source.url, target.url, tmp_path, *options) as worker,
+    ):
         worker.start()
         follows(worker)
         with source.client(4) as client:
@@ -147,19 +173,23 @@ def test_a_name_in_two_databases_is_listed_where_it_may_be_left_out(
         (report,) = worker.spool_dir.rglob("refused-keys.jsonl")
         assert report.read_text().count('"same"') == 2
         assert worker.stop() == 130
-    assert state_of(target) == {
-        (0, b"same"): (b"string", b"0", -1),
-        (0, b"only:0"): (b"string", b"0", -1),
-    }
+        assert state_at(target) == {
+            (0, b"same"): (b"string", b"0", -1),
+            (0, b"only:0"): (b"string", b"0", -1),
+        }
 
 
+@BOTH_TARGETS
 def test_a_name_that_comes_into_a_second_database_stops_the_stream(
-    start_server: StartServer, tmp_path: Path
+    is_cluster: bool, start_server: StartServer, tmp_path: Path
 ) -> None:
-    source, target = start_server(NAME, config=CONFIG), start_server(NAME, config=CONFIG)
+    source = start_server(NAME, config=CONFIG)
     with source.client() as client:
         client.set("same", "0")
-    with Worker(source.url, target.url, tmp_path, "--db-map=4:0") as worker:
+    with (
+        target_of(is_cluster, start_server) as target,
+        Worker(source.url, target.url, tmp_path, "--db-map=4:0") as worker,
+    ):
         worker.start()
         follows(worker)
         worker.applies(offset_of(source))
@@ -173,6 +203,6 @@ def test_a_name_that_comes_into_a_second_database_stops_the_stream(
         text = worker.log_path.read_text()
         for part in ("RPUSH on key b'same' of database 4", "database 0 has brought a key"):
             assert part in text
-    found = state_of(target)
-    assert found[0, b"same"] == (b"string", b"0", -1)
-    assert found[0, b"other"] == (b"string", b"4", -1)
+        found = state_at(target)
+        assert found[0, b"same"] == (b"string", b"0", -1)
+        assert found[0, b"other"] == (b"string", b"4", -1)

@@ -84,5 +84,25 @@ async def test_a_target_that_does_not_answer(forgetful: None, start_server: Star
 
 def test_a_shape_keeps_what_places_depend_on() -> None:
     one = shape_of(words("J.SET key:1 2 {x} value limit 99999"))
-    assert one == (b"*", b"*", b"2", b"*", b"VALUE", b"LIMIT", b"*")
+    assert one == (b"J.SET", b"*", b"2", b"*", b"VALUE", b"LIMIT", b"*")
     assert one != shape_of(words("J.SET key:1 3 {x} value limit 99999"))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("M.ADD k:1 WITH_KEY k:2", "M.ADD k:1 NO-KEY k:2"),
+        ("M.ADD k:1 with_key k:2", "M.ADD k:1 no_key k:2"),
+        ("M.ADD k:1 KEYS1 k:2", "M.ADD k:1 KEYS2 k:2"),
+        ("M.ADD k:1 v:1 k:2", "M.PUT k:1 v:1 k:2"),
+    ],
+)
+def test_options_of_any_form_and_names_make_another_shape(one: str, other: str) -> None:
+    assert shape_of(words(one)) != shape_of(words(other))
+
+
+def test_counts_make_another_shape_however_many_and_names_and_values_do_not() -> None:
+    rest = [b"k:%d" % n for n in range(6000)]
+    assert shape_of([b"M.ADD", b"5000", *rest]) != shape_of([b"M.ADD", b"5001", *rest])
+    many = [f"M.ADD user{n} order_{n} 1{n:04} a:b" for n in range(50)]
+    assert len({shape_of(words(it)) for it in many}) == 1
