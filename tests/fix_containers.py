@@ -1,12 +1,14 @@
 """Servers in containers, behind the interface of engine/demo/servers.py, and faults that only containers can have.
 
-`pytest --servers=containers` runs the suite on them. Images: the variable TEST_IMAGE_REDIS_8_2 (and so on) names one; else the
+`pytest --servers=containers` runs the suite on those of tests/servers/containers.py. Images: the variable TEST_IMAGE_REDIS_8_2 (and so on) names one; else the
 official one if the engine has it or can pull it; else one made of the binary of this machine (deploy/local_images.py).
 """
 
 from __future__ import annotations
 
+import io
 import os
+import tarfile
 import time
 import uuid
 from functools import cache
@@ -82,6 +84,16 @@ def _testcontainers() -> Any:
     from testcontainers.core.container import DockerContainer
 
     return DockerContainer
+
+
+def put_file(container: Any, path: str, text: str) -> None:
+    """Write a file, which the server may change, into a container before its start."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        entry = tarfile.TarInfo(path.lstrip("/"))
+        entry.size, entry.mode, entry.uid = len(text), 0o666, 65534
+        tar.addfile(entry, io.BytesIO(text.encode()))
+    container.put_archive("/", packed.getvalue())
 
 
 class ContainerServer(RunningServer):
@@ -162,9 +174,14 @@ class ContainerServer(RunningServer):
             self._network.remove()
             raise
 
+    @property
+    def _listens_on(self) -> int:
+        """Its port within the container."""
+        return PORT
+
     def _arguments(self) -> list[str]:
         options: dict[str, str | int | Sequence[str | int]] = {
-            "port": PORT, "bind": "0.0.0.0", "save": "", "appendonly": "no", "protected-mode": "no", "dir": "/data",
+            "port": self._listens_on, "bind": "0.0.0.0", "save": "", "appendonly": "no", "protected-mode": "no", "dir": "/data",
         }  # fmt: skip
         if self.binary.version_numbers >= (7, 0, 0):
             options["shutdown-timeout"] = 0
@@ -176,12 +193,13 @@ class ContainerServer(RunningServer):
 
     def _answers(self) -> bool:
         import redis
+        from redis.exceptions import NoPermissionError
 
         client = self.client(timeout_seconds=0.5)
         try:
             return bool(client.ping())
-        except redis.AuthenticationError:
-            return True
+        except (redis.AuthenticationError, NoPermissionError):
+            return True  # alive; users and passwords other than requirepass are the caller's
         except (redis.ConnectionError, redis.TimeoutError):
             return False
         finally:
