@@ -1,16 +1,19 @@
 """Servers in containers, behind the interface of engine/demo/servers.py, and faults that only containers can have.
 
-`pytest --servers=containers` runs the suite on those of tests/servers/containers.py. Images: the variable TEST_IMAGE_REDIS_8_2 (and so on) names one; else the
-official one if the engine has it or can pull it; else one made of the binary of this machine (deploy/local_images.py).
+Those that `pytest --servers=containers` runs the suite on are in tests/servers/containers.py. Images: the variable
+TEST_IMAGE_REDIS_8_2 (and so on) names one; else the official one if the engine has it or can pull it; else one made of the
+binary of this machine (deploy/local_images.py).
 """
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import tarfile
 import time
 import uuid
+import warnings
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -37,11 +40,16 @@ def engine() -> Any:
         import docker
     except ModuleNotFoundError:
         return None
-    try:
-        client = docker.from_env(timeout=ENGINE_TIMEOUT_SECONDS)
-        client.ping()
-    except docker.errors.DockerException:
-        return None
+    client = None
+    # Where nothing listens, docker's client leaves a socket to the garbage collector, whose warning would fail another test.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        try:
+            client = docker.from_env(timeout=ENGINE_TIMEOUT_SECONDS)
+            client.ping()
+        except docker.errors.DockerException:
+            client = None
+        gc.collect()
     return client
 
 
