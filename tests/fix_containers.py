@@ -11,6 +11,7 @@ import gc
 import io
 import os
 import tarfile
+import threading
 import time
 import uuid
 import warnings
@@ -60,9 +61,17 @@ def need_engine() -> Any:
     return engine()
 
 
-@cache
+_one_at_a_time = threading.Lock()
+
+
 def image_of(binary: ServerBinary) -> str:
     """The image to run for a server."""
+    with _one_at_a_time:  # nodes are started side by side, and one image is enough
+        return _image_of(binary)
+
+
+@cache
+def _image_of(binary: ServerBinary) -> str:
     import docker
 
     chosen = os.environ.get(f"TEST_IMAGE_{binary.name.upper().replace('-', '_').replace('.', '_')}")
