@@ -223,8 +223,14 @@ class ContainerServer(RunningServer):
             client.close()
 
     def kill(self) -> None:
+        import docker
+
         if self.is_running:
-            self._container.kill()
+            try:
+                self._container.kill()
+            except docker.errors.APIError:  # it may end by itself meanwhile
+                if self.is_running:
+                    raise
             self._container.wait()
 
     def stop(self) -> None:
