@@ -30,6 +30,7 @@ def _in_containers() -> Iterator[None]:
         yield
 
 
+@pytest.mark.slow
 async def test_a_cluster_goes_into_one_of_another_layout(tmp_path: Path) -> None:
     await test_cluster_pairs.test_a_pair_under_load_ends_equal("striped-5", "even-3", tmp_path)
 
