@@ -12,6 +12,7 @@ Needs a Docker engine; `server` the package's extra `demo` or `servers`. The eng
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import re
 import shutil
@@ -27,6 +28,7 @@ BASE, WORKER, PROMETHEUS = (
     "redis-ferry-prometheus:local",
 )
 SERVER = "redis-ferry-server"
+BINARY_LABEL = "redis-ferry.binary.sha256"
 STACK_SERVER = "redis-8.2"
 SUITE = "bookworm"
 CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
@@ -62,7 +64,10 @@ def make_worker(tag: str = WORKER, *, base: str = BASE) -> str:
 
 
 def make_server(name: str, tag: str | None = None) -> str:
-    """Import the binary of a server (`redis-6.2`, `redis-8.2`, `valkey-8.1`, …) with its libraries, nothing else; returns the tag."""
+    """Import the binary of a server (`redis-6.2`, `redis-8.2`, `valkey-8.1`, …) with its libraries, nothing else; returns the tag.
+
+    An image of that tag that was made of the same binary is left as it is.
+    """
     from engine.demo.servers import find_servers
 
     binaries = find_servers()
@@ -70,6 +75,9 @@ def make_server(name: str, tag: str | None = None) -> str:
         raise ImageError(f"no {name} on this machine; there are {', '.join(binaries) or 'none'}")
     program = f"{binaries[name].product}-server"
     tag = tag or f"{SERVER}:{name}"
+    digest = hashlib.sha256(Path(binaries[name].path).read_bytes()).hexdigest()
+    if _label(tag, BINARY_LABEL) == digest:
+        return tag
     with tempfile.TemporaryDirectory(prefix="redis-ferry-server-") as folder:
         root = Path(folder)
         place = f"/usr/local/bin/{program}"
@@ -83,6 +91,7 @@ def make_server(name: str, tag: str | None = None) -> str:
             "WORKDIR /data",
             f"USER {NOBODY}",
             "EXPOSE 6379",
+            f"LABEL {BINARY_LABEL}={digest}",
         )
     return tag
 
@@ -144,6 +153,15 @@ def _import(root: Path, tag: str, *changes: str) -> None:
         )  # fmt: skip
     if done.returncode != 0 or tar.returncode != 0:
         raise ImageError(f"docker import {tag} failed: {done.stderr.strip()}")
+
+
+def _label(tag: str, name: str) -> str:
+    """A label of an image; empty where there is no such image or label."""
+    asked = f'{{{{index .Config.Labels "{name}"}}}}'
+    done = subprocess.run(
+        ["docker", "image", "inspect", "--format", asked, tag], capture_output=True, text=True, check=False
+    )  # fmt: skip
+    return done.stdout.strip()
 
 
 def _run(*command: str, cwd: Path | None = None, shows: bool = False) -> None:

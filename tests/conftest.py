@@ -29,7 +29,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--servers",
         choices=("binaries", "containers"),
         default="binaries",
-        help="what `start_server` starts: processes, or containers of a Docker engine",
+        help="what the servers, clusters and Sentinels of the tests are: processes, or containers of a Docker engine",
     )
 
 

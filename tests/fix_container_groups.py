@@ -5,8 +5,6 @@ For tests on Linux, where the engine's bridge can be reached from this machine. 
 
 from __future__ import annotations
 
-import io
-import tarfile
 import uuid
 from typing import Any, Self
 
@@ -14,7 +12,7 @@ import redis
 
 from engine.demo.servers import ServerBinary
 from tests.conditions import holds as wait_for
-from tests.fix_containers import PORT, image_of, need_engine
+from tests.fix_containers import PORT, image_of, need_engine, put_file
 
 SLOTS = 16384
 READY_SECONDS = 30.0
@@ -55,12 +53,7 @@ class Node:
 
     def put(self, path: str, text: str) -> None:
         """Write a file into the container before its start."""
-        packed = io.BytesIO()
-        with tarfile.open(fileobj=packed, mode="w") as tar:
-            entry = tarfile.TarInfo(path.lstrip("/"))
-            entry.size, entry.mode, entry.uid = len(text), 0o666, 65534
-            tar.addfile(entry, io.BytesIO(text.encode()))
-        self.container.put_archive("/", packed.getvalue())
+        put_file(self.container, path, text)
 
     def start(self) -> None:
         self.container.start()

@@ -1,14 +1,20 @@
 """Servers in containers, behind the interface of engine/demo/servers.py, and faults that only containers can have.
 
-`pytest --servers=containers` runs the suite on them. Images: the variable TEST_IMAGE_REDIS_8_2 (and so on) names one; else the
-official one if the engine has it or can pull it; else one made of the binary of this machine (deploy/local_images.py).
+Those that `pytest --servers=containers` runs the suite on are in tests/servers/containers.py. Images: the variable
+TEST_IMAGE_REDIS_8_2 (and so on) names one; else the official one if the engine has it or can pull it; else one made of the
+binary of this machine (deploy/local_images.py).
 """
 
 from __future__ import annotations
 
+import gc
+import io
 import os
+import tarfile
+import threading
 import time
 import uuid
+import warnings
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -35,11 +41,16 @@ def engine() -> Any:
         import docker
     except ModuleNotFoundError:
         return None
-    try:
-        client = docker.from_env(timeout=ENGINE_TIMEOUT_SECONDS)
-        client.ping()
-    except docker.errors.DockerException:
-        return None
+    client = None
+    # Where nothing listens, docker's client leaves a socket to the garbage collector, whose warning would fail another test.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        try:
+            client = docker.from_env(timeout=ENGINE_TIMEOUT_SECONDS)
+            client.ping()
+        except docker.errors.DockerException:
+            client = None
+        gc.collect()
     return client
 
 
@@ -50,9 +61,17 @@ def need_engine() -> Any:
     return engine()
 
 
-@cache
+_one_at_a_time = threading.Lock()
+
+
 def image_of(binary: ServerBinary) -> str:
     """The image to run for a server."""
+    with _one_at_a_time:  # nodes are started side by side, and one image is enough
+        return _image_of(binary)
+
+
+@cache
+def _image_of(binary: ServerBinary) -> str:
     import docker
 
     chosen = os.environ.get(f"TEST_IMAGE_{binary.name.upper().replace('-', '_').replace('.', '_')}")
@@ -82,6 +101,16 @@ def _testcontainers() -> Any:
     from testcontainers.core.container import DockerContainer
 
     return DockerContainer
+
+
+def put_file(container: Any, path: str, text: str) -> None:
+    """Write a file, which the server may change, into a container before its start."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        entry = tarfile.TarInfo(path.lstrip("/"))
+        entry.size, entry.mode, entry.uid = len(text), 0o666, 65534
+        tar.addfile(entry, io.BytesIO(text.encode()))
+    container.put_archive("/", packed.getvalue())
 
 
 class ContainerServer(RunningServer):
@@ -162,9 +191,14 @@ class ContainerServer(RunningServer):
             self._network.remove()
             raise
 
+    @property
+    def _listens_on(self) -> int:
+        """Its port within the container."""
+        return PORT
+
     def _arguments(self) -> list[str]:
         options: dict[str, str | int | Sequence[str | int]] = {
-            "port": PORT, "bind": "0.0.0.0", "save": "", "appendonly": "no", "protected-mode": "no", "dir": "/data",
+            "port": self._listens_on, "bind": "0.0.0.0", "save": "", "appendonly": "no", "protected-mode": "no", "dir": "/data",
         }  # fmt: skip
         if self.binary.version_numbers >= (7, 0, 0):
             options["shutdown-timeout"] = 0
@@ -176,20 +210,27 @@ class ContainerServer(RunningServer):
 
     def _answers(self) -> bool:
         import redis
+        from redis.exceptions import NoPermissionError
 
         client = self.client(timeout_seconds=0.5)
         try:
             return bool(client.ping())
-        except redis.AuthenticationError:
-            return True
+        except (redis.AuthenticationError, NoPermissionError):
+            return True  # alive; users and passwords other than requirepass are the caller's
         except (redis.ConnectionError, redis.TimeoutError):
             return False
         finally:
             client.close()
 
     def kill(self) -> None:
+        import docker
+
         if self.is_running:
-            self._container.kill()
+            try:
+                self._container.kill()
+            except docker.errors.APIError:  # it may end by itself meanwhile
+                if self.is_running:
+                    raise
             self._container.wait()
 
     def stop(self) -> None:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 from engine.demo.servers import RunningServer, ServerBinary, find_servers
-from tests.fix_containers import ContainerServer, need_engine
+from tests.servers.containers import containers
+from tests.servers.provider import provider
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -63,15 +64,19 @@ def server_binaries() -> dict[str, ServerBinary]:
     return BINARIES
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _provider(pytestconfig: pytest.Config) -> Iterator[None]:
+    """What every server, cluster and Sentinel trio of the run is made of."""
+    if pytestconfig.getoption("--servers") == "containers":
+        with containers():
+            yield
+    else:
+        yield
+
+
 @pytest.fixture
-def start_server(
-    server_binaries: dict[str, ServerBinary], request: pytest.FixtureRequest
-) -> Iterator[StartServer]:
+def start_server(server_binaries: dict[str, ServerBinary]) -> Iterator[StartServer]:
     """Start servers by name, as processes or (--servers=containers) in containers; all are stopped after the test."""
-    provider: type[RunningServer] = RunningServer
-    if request.config.getoption("--servers") == "containers":
-        need_engine()
-        provider = ContainerServer
     running: list[RunningServer] = []
 
     def start(
@@ -82,7 +87,7 @@ def start_server(
     ) -> RunningServer:
         if name not in server_binaries:
             pytest.skip(f"no {name} on this machine")
-        server = provider(server_binaries[name], config=config, port=port)
+        server = provider().server(server_binaries[name], config=config, port=port)
         running.append(server)
         return server.start()
 

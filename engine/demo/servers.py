@@ -269,6 +269,19 @@ class RunningServer:
             self._process.kill()
             self._process.wait()
 
+    def pause(self) -> None:
+        """SIGSTOP: it keeps its connections and says nothing, until unpause() or kill()."""
+        self._signal(signal.SIGSTOP)
+
+    def unpause(self) -> None:
+        """SIGCONT; nothing if it has ended."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is None:
+            raise RuntimeError("the server is not running")
+        self._process.send_signal(number)  # nothing if it has ended already
+
     def _terminate(self) -> None:
         if self._process is None:
             return

@@ -20,7 +20,8 @@ from tests.live.cluster_sides import differences
 from tests.live.running_task import running
 from tests.live.sides import offset_of
 from tests.live.test_cluster_target import CONFIG, settings_to
-from tests.servers.cluster import ClusterNode, RunningCluster, free_cluster_port
+from tests.servers.cluster import ClusterNode, RunningCluster
+from tests.servers.provider import provider
 
 NAMES = [it for it in ("redis-6.2", "redis-8.2", "valkey-9.1") if it in BINARIES]
 DROP_ALL = -2
@@ -56,7 +57,9 @@ def test_a_node_that_knows_of_no_slots_reaches_nobody() -> None:
 @pytest.mark.parametrize("name", NAMES)
 async def test_a_node_that_was_removed_is_passed_over(name: str, start_server: StartServer) -> None:
     """`redis-cli --cluster del-node` resets it, and it runs on; scripts still name it first."""
-    removed = start_server(name, config={"cluster-enabled": "yes"}, port=free_cluster_port())
+    removed = start_server(
+        name, config={"cluster-enabled": "yes"}, port=provider().cluster_port()
+    )
     with RunningCluster(BINARIES[name], replicas=0) as cluster:
         others = cluster.url.removeprefix("redis://")
         url = parse_endpoint(f"redis://127.0.0.1:{removed.port},{others}", role="target")

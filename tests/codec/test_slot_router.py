@@ -16,7 +16,7 @@ from engine.codec.command_text import commands_in, encode
 from engine.codec.slot_router import HELD_QUEUE, SlotBatch, SlotRouter
 from engine.codec.slots import SLOTS, key_slot, slot_tags
 from tests.fix_servers import SERVER_NAMES, StartServer
-from tests.servers.cluster import free_cluster_port
+from tests.servers.provider import provider
 
 SUFFIX = b":t1:0"
 WORDS = [b"a", b"{t}b", b"k{", b"x{}y", b"1", b"2", b"0", b"\xff\x00", b"STREAMS", b"long" * 9]
@@ -311,7 +311,7 @@ def agrees(node: Node, name: str, command: list[bytes]) -> None:
 def test_keys_and_slots_are_those_that_a_real_node_tells(
     name: str, start_server: StartServer
 ) -> None:
-    server = start_server(name, config={"cluster-enabled": "yes"}, port=free_cluster_port())
+    server = start_server(name, config={"cluster-enabled": "yes"}, port=provider().cluster_port())
     with server.client() as client:
         node = Node(client)
 

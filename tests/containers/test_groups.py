@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 
 import pytest
 
+from deploy.local_images import make_server
 from engine.demo.servers import ServerBinary
 from tests.fix_container_groups import ContainerCluster, ContainerSentinel, wait_for
 from tests.fix_containers import engine, need_engine
@@ -69,3 +71,12 @@ def test_a_sentinel_promotes_the_replica_when_the_primary_is_killed(binary: Serv
         with group.replica.client() as client:
             assert client.role()[0] == b"master"
             assert client.get("key") == b"value"
+
+
+def test_an_image_that_is_of_the_same_binary_is_not_made_again(binary: ServerBinary) -> None:
+    tag = f"redis-ferry-test:{uuid.uuid4().hex[:8]}"
+    try:
+        made = [engine().images.get(make_server(binary.name, tag)).id for _ in range(2)]
+        assert made[0] == made[1]
+    finally:
+        engine().images.remove(tag)

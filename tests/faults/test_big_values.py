@@ -136,8 +136,7 @@ def test_memory_stays_under_its_ceiling(
     if way == "file":
         with source.client() as client:
             client.save()
-            folder = client.config_get("dir")["dir"]
-        url = f"file:{folder}/dump.rdb"
+        url = f"file:{source.directory}/dump.rdb"
     began = time.monotonic()
     ceiling = ("prlimit", f"--data={CEILING_BYTES + 32 * MIB}")
     options = ("--method=full",) if way == "file" else ()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import random
-import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -43,7 +41,7 @@ def fail_over(
     """
     victim = target.primaries()[shard]
     (replica,) = target.replicas_of(victim)
-    os.kill(replica.server.pid, signal.SIGSTOP)
+    replica.server.pause()
     try:
         with victim.server.client() as client:
             before = client.info("replication")["master_repl_offset"]
@@ -53,7 +51,7 @@ def fail_over(
             )
         victim.server.kill()
     finally:
-        os.kill(replica.server.pid, signal.SIGCONT)
+        replica.server.unpause()
     target.follows(replica)
     holds(lambda: all(it.is_ok for it in target.running), "the cluster is ok")
     when_ok()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -178,14 +176,14 @@ def test_a_renewal_that_reaches_the_target_too_late_is_made_good(
         if what == "network":
             it.target_proxy.do(lambda proxy: proxy.stall(Way.TO_SERVER))
         else:
-            os.kill(it.target.pid, signal.SIGSTOP)
+            it.target.pause()
         with Wire(it.source.endpoint) as wire:
             renew(wire, LASTING_MS)  # at once, and never again
         lasts(it)
         if what == "network":
             it.target_proxy.do(FaultProxy.restore)
         else:
-            os.kill(it.target.pid, signal.SIGCONT)
+            it.target.unpause()
         it.worker.wait_for(
             lambda now: now["keys_fetched_again"] >= 2 * KEYS, "what was late is seen"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -106,12 +107,14 @@ def _plain(kind: bytes, value: Any) -> Any:
 
 
 def differences(source: Side, target: Side) -> list[str]:
-    """What differs, in words; empty when the sides are equal."""
+    """What differs, in words; empty when the sides are equal. Keys that may have expired between the readings are left out."""
     one, other = everything(source), everything(target)
+    now_ms = time.time() * 1000
+    past = {key for key, (_, _, expires) in one.items() if 0 <= expires <= now_ms}
     tolerance_ms = TOLERANCE_MS if _is_exact(source) and _is_exact(target) else OLD_TOLERANCE_MS
-    found = [f"missing {key!r}" for key in one.keys() - other.keys()]
+    found = [f"missing {key!r}" for key in one.keys() - other.keys() - past]
     found += [f"extra {key!r}" for key in other.keys() - one.keys()]
-    for key in one.keys() & other.keys():
+    for key in (one.keys() & other.keys()) - past:
         kind, value, expires = one[key]
         other_kind, other_value, other_expires = other[key]
         is_far = abs(expires - other_expires) > tolerance_ms

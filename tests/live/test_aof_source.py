@@ -36,9 +36,8 @@ def aof_of(server: RunningServer) -> Path:
     with server.client() as client:
         client.config_set("appendfsync", "always")
         client.set("last", "write")
-        folder = Path(client.config_get("dir")["dir"])
         parts = client.config_get("appenddirname").get("appenddirname")
-        return folder / (parts or client.config_get("appendfilename")["appendfilename"])
+        return server.directory / (parts or client.config_get("appendfilename")["appendfilename"])
 
 
 def rewrite(server: RunningServer) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import time
 from pathlib import Path
 
@@ -163,7 +162,7 @@ async def test_a_primary_that_hangs_is_left_although_nothing_is_sent(
                 victim.ask("CLIENT", "KILL", "TYPE", "replica")
                 client.incr("lacking")
                 await run.reaches_offset(offset_of(source))
-                os.kill(victim.server.pid, signal.SIGSTOP)
+                victim.server.pause()
             try:
                 await asyncio.to_thread(
                     holds,
@@ -181,7 +180,7 @@ async def test_a_primary_that_hangs_is_left_although_nothing_is_sent(
                 await run.reaches_offset(offset_of(source))
                 assert replica.ask("GET", "lacking") == b"1"
             finally:
-                os.kill(victim.server.pid, signal.SIGCONT)
+                victim.server.unpause()
             await asyncio.to_thread(target.is_ok)
             assert run.task.status().full_resyncs == 1
             assert await asyncio.to_thread(differences, source, target) == []

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 from pathlib import Path
 
 import pytest
@@ -99,10 +97,10 @@ async def test_a_primary_is_lost_with_writes_that_its_replica_lacks(
             await asyncio.to_thread(load.has_written, 1000)
             victim = target.primaries()[1]
             (replica,) = target.replicas_of(victim)
-            os.kill(replica.server.pid, signal.SIGSTOP)
+            replica.server.pause()
             await asyncio.to_thread(load.has_written, 1000)
             victim.server.kill()
-            os.kill(replica.server.pid, signal.SIGCONT)
+            replica.server.unpause()
             await asyncio.to_thread(target.follows, replica)
             await asyncio.to_thread(
                 holds, lambda: all(it.is_ok for it in target.running), "the cluster is ok"

@@ -152,11 +152,8 @@ def test_a_selection_of_a_file(start_server: StartServer, tmp_path: Path) -> Non
         load.has_written(2000)
     with source.client() as client:
         client.save()
-        folder, name = (
-            client.config_get("dir")["dir"],
-            client.config_get("dbfilename")["dbfilename"],
-        )
-    with Worker(f"file:{folder}/{name}", target.url, tmp_path, *OPTIONS) as worker:
+    dump = source.directory / "dump.rdb"
+    with Worker(f"file:{dump}", target.url, tmp_path, *OPTIONS) as worker:
         worker.start()
         assert worker.wait_for_end() == 0
         assert worker.status["keys_filtered"] > 0

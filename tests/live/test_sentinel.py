@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 from dataclasses import replace
 
 import pytest
@@ -107,7 +105,7 @@ async def test_a_target_that_hangs_is_left_although_nothing_is_sent(
                     to_old.execute_command("CLIENT", "KILL", "TYPE", "replica")
                 client.incr("lacking")
                 await run.reaches_offset(offset_of(source))
-                os.kill(old.pid, signal.SIGSTOP)
+                old.pause()
             try:
                 await run.reaches(
                     lambda: run.task.status().target_reconnects > 0,
@@ -118,7 +116,7 @@ async def test_a_target_that_hangs_is_left_although_nothing_is_sent(
                 assert trio.primary is new
                 assert await asyncio.to_thread(differences, source, new) == []
             finally:
-                os.kill(old.pid, signal.SIGCONT)
+                old.unpause()
             assert run.task.status().full_resyncs == 1
 
 

@@ -6,8 +6,6 @@ A fault test asserts three things: equal data, the way it took, nothing left ove
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -147,11 +145,11 @@ async def is_back(run: Run, deadline_seconds: float = 30.0) -> None:
 @contextmanager
 def stopped(server: RunningServer) -> Iterator[None]:
     """The process stands still."""
-    os.kill(server.pid, signal.SIGSTOP)
+    server.pause()
     try:
         yield
     finally:
-        os.kill(server.pid, signal.SIGCONT)
+        server.unpause()
 
 
 def events(logs: list[Any], name: str) -> list[Any]:

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import random
-import signal
-import socket
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self
@@ -17,9 +13,8 @@ from engine.cluster.topology import SLOTS, ClusterMap, Range, read_nodes
 from engine.demo.servers import RunningServer, ServerBinary
 from engine.endpoint import Endpoint
 from tests.conditions import holds
+from tests.servers.provider import provider
 
-BUS_DISTANCE = 10_000
-PORTS = range(21_000, 31_000)
 NODE_TIMEOUT_MS = 1000
 # For tests in which no node fails: a busy machine lets none look as if.
 PATIENT = {"cluster-node-timeout": 15_000}
@@ -32,20 +27,6 @@ def even_ranges(shards: int) -> list[list[Range]]:
     """All slots, in order, in equal parts."""
     edges = [SLOTS * n // shards for n in range(shards + 1)]
     return [[(edges[n], edges[n + 1] - 1)] for n in range(shards)]
-
-
-def free_cluster_port() -> int:
-    """A port that is free together with its bus port."""
-    for _ in range(200):
-        port = random.choice(PORTS)
-        try:
-            with socket.socket() as one, socket.socket() as other:
-                one.bind(("127.0.0.1", port))
-                other.bind(("127.0.0.1", port + BUS_DISTANCE))
-        except OSError:
-            continue
-        return port
-    raise AssertionError("no free pair of ports")
 
 
 class ClusterNode:
@@ -73,7 +54,7 @@ class ClusterNode:
 
 
 class RunningCluster:
-    """Primaries and their replicas. `with` runs it; every node is ended by pid at the end.
+    """Primaries and their replicas, processes or containers (provider.py). `with` runs it; every node is ended at the end.
 
     layout: the slots of each primary. replicas: for each primary. binaries: one for all nodes.
     """
@@ -116,9 +97,9 @@ class RunningCluster:
 
     def _start_node(self) -> ClusterNode:
         for attempt in range(5):
-            server = RunningServer(
+            server = provider().server(
                 self._binary,
-                port=free_cluster_port(),
+                port=provider().cluster_port(),
                 config={
                     "cluster-enabled": "yes",
                     "cluster-node-timeout": NODE_TIMEOUT_MS,
@@ -169,10 +150,7 @@ class RunningCluster:
 
     def stop(self) -> None:
         for server in self._servers:
-            if server.is_running:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(server.pid, signal.SIGCONT)
-                server.kill()
+            server.kill()
             server.stop()
 
     def __enter__(self) -> Self:
@@ -347,10 +325,9 @@ class RunningCluster:
 
 @contextlib.contextmanager
 def paused(server: RunningServer) -> Iterator[None]:
-    """The process stands still."""
-    os.kill(server.pid, signal.SIGSTOP)
+    """The server stands still; it may be killed meanwhile."""
+    server.pause()
     try:
         yield
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(server.pid, signal.SIGCONT)
+        server.unpause()

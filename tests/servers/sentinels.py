@@ -2,40 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
 from typing import Any, Self
 
 from redis.exceptions import RedisError
 
 from engine.demo.servers import RunningServer, ServerBinary
-from tests.servers.cluster import holds
+from tests.conditions import holds
+from tests.servers.provider import provider
 
 NAME = "mymaster"
 DOWN_AFTER_MS = 500
 FAILOVER_TIMEOUT_MS = 2000
 
 
-class _Sentinel(RunningServer):
-    """The same binary with --sentinel and a file that it may write to."""
-
-    def __init__(self, binary: ServerBinary, text: str, *, requirepass: str | None) -> None:
-        super().__init__(binary, config={} if requirepass is None else {"requirepass": requirepass})
-        self._text = text
-
-    def _command(self) -> list[str]:
-        path = self.directory / "sentinel.conf"
-        if not path.exists():
-            password = "" if self.password is None else f"requirepass {self.password}\n"
-            path.write_text(
-                f"port {self.port}\nbind 127.0.0.1\nprotected-mode no\n{password}{self._text}"
-            )
-        return [str(self.binary.path), str(path), "--sentinel"]
-
-
 class SentinelTrio:
-    """Two servers and three Sentinels. password: of the Sentinels; server_password: of the servers."""
+    """Two servers and three Sentinels, processes or containers (provider.py). password: of the Sentinels; server_password: of the servers."""
 
     def __init__(
         self,
@@ -57,12 +38,16 @@ class SentinelTrio:
         self.sentinels: list[RunningServer] = []
 
     def start(self) -> Self:
-        primary = RunningServer(self._binary, config=self._config).start()
+        primary = provider().server(self._binary, config=self._config).start()
         self.servers.append(primary)
-        replica = RunningServer(
-            self._binary,
-            config=self._config | {"replicaof": ("127.0.0.1", primary.port)},
-        ).start()
+        replica = (
+            provider()
+            .server(
+                self._binary,
+                config=self._config | {"replicaof": ("127.0.0.1", primary.port)},
+            )
+            .start()
+        )
         self.servers.append(replica)
         auth = (
             ""
@@ -77,7 +62,8 @@ class SentinelTrio:
         if self._password is not None:
             text += f"sentinel sentinel-pass {self._password}\n"
         for _ in range(3):
-            self.sentinels.append(_Sentinel(self._binary, text, requirepass=self._password).start())
+            sentinel = provider().sentinel(self._binary, text, requirepass=self._password)
+            self.sentinels.append(sentinel.start())
         holds(self._is_watched, "the Sentinels know each other and the replica")
         return self
 
@@ -134,10 +120,7 @@ class SentinelTrio:
 
     def stop(self) -> None:
         for server in (*self.sentinels, *self.servers):
-            if server.is_running:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(server.pid, signal.SIGCONT)
-                server.kill()
+            server.kill()
             server.stop()
 
     def __enter__(self) -> Self:
