@@ -11,6 +11,7 @@ from dataclasses import replace
 from engine.checkpoint.claim import Claim
 from engine.checkpoint.cluster_claim import ClusterClaim
 from engine.checkpoint.slot_checkpoints import encoded_fields, slot_fields
+from engine.cluster.slot_holders import SlotHolders
 from engine.cluster.topology import SLOTS, Shard
 from engine.codec.block import Block
 from engine.codec.command_text import encode
@@ -118,9 +119,9 @@ class ClusterSession(TargetSession):
             key=key, capabilities=capabilities, delivery=delivery, ledger_id=ledger_id,
         )  # fmt: skip
 
-    async def endpoints(self) -> list[Endpoint]:
-        """The primaries."""
-        return list(self._claim.endpoints)
+    async def holders(self) -> SlotHolders | None:
+        """Which primaries have which slots now."""
+        return await self._claim.holders()
 
     def has_applied(self, key: bytes, offset: int) -> bool:
         """Whether the key's slot has the stream up to `offset`."""
