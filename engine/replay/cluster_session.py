@@ -226,7 +226,8 @@ async def probe_cluster(claim: ClusterClaim, settings: TaskSettings) -> Capabili
 async def _probe_shard(endpoint: Endpoint, shard: Shard, settings: TaskSettings) -> Capabilities:
     """With keys of one of its slots that is not being moved."""
     tags, ranges = slot_tags(), shard.ranges
-    tried = (ranges[0][0], ranges[-1][-1], ranges[len(ranges) // 2][0])
+    # The last one is another than the first: a reshard takes slots from the lowest on.
+    tried = (ranges[0][0], ranges[len(ranges) // 2][0], ranges[-1][-1])
     for slot in tried:
         try:
             return await probe_target(
@@ -235,6 +236,6 @@ async def _probe_shard(endpoint: Endpoint, shard: Shard, settings: TaskSettings)
                 cluster_tag=tags[4 * slot : 4 * slot + 4].decode(),
             )
         except TargetNotReady as error:
-            if error.code != "TRYAGAIN" or slot is tried[-1]:
+            if error.code != "TRYAGAIN" or slot == tried[-1]:
                 raise
     raise AssertionError

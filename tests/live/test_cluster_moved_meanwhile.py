@@ -161,3 +161,20 @@ async def test_expiries_in_a_slot_that_moves_become_the_sources(
                 assert run.task.status().target_reconnects == 0
                 assert await asyncio.to_thread(differences, it.source, it.target) == []
                 assert has_event(logs, "target.looked_at_again")
+
+
+async def test_a_task_begins_while_a_reshard_takes_a_shards_lowest_slots(
+    start_server: StartServer, tmp_path: Path
+) -> None:
+    source = start_server(NAME, config=CONFIG)
+    fill(source)
+    with RunningCluster(BINARIES[NAME], replicas=0, config=PATIENT) as target:
+        settings = make_settings(source.endpoint, parse_endpoint(target.url, role="target"))
+        first = target.primaries()[1]
+        await asyncio.to_thread(target.begin_move, 0, first)
+        async with running(settings) as run:
+            await run.reaches(lambda: run.task.status().slot_waits, "that slot alone waits")
+            await asyncio.to_thread(target.finish_move, 0, first)
+            await run.reaches_offset(offset_of(source))
+            assert not run.task.status().retries
+            assert await asyncio.to_thread(differences, source, target) == []
