@@ -290,6 +290,8 @@ def agrees(node: Node, name: str, command: list[bytes]) -> None:
     command = node.fits(name, command)
     if name.startswith("GEORADIUS") and command[5:6] in ([b"STORE"], [b"STOREDIST"]):
         return  # the place of the unit: servers of different versions see different keys
+    if name == "XREADGROUP" and b"STREAMS" in command[1:4]:
+        return  # none that a server would run: 6.2 looks for the word here as well
     told = node.keys_of(command)
     if told is None:
         return
@@ -325,7 +327,7 @@ def agrees(node: Node, name: str, command: list[bytes]) -> None:
 
 
 @pytest.mark.live
-@pytest.mark.parametrize("examples", [6, pytest.param(150, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("examples", [6, pytest.param(50, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", SERVER_NAMES)
 def test_keys_and_slots_are_those_that_a_real_node_tells(
     name: str, examples: int, start_server: StartServer
