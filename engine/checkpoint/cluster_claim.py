@@ -10,6 +10,7 @@ from engine.checkpoint.claim import Claim, LineClaim
 from engine.checkpoint.slot_checkpoints import SlotCheckpoints, joined, slot_suffix
 from engine.checkpoint.slot_reading import read_slots
 from engine.cluster.discovery import ask_cluster_map, endpoint_of
+from engine.cluster.slot_holders import SlotHolders, ask_holders
 from engine.cluster.topology import SLOTS, ClusterMap, Node
 from engine.codec.slots import key_slot
 from engine.endpoint import Endpoint
@@ -55,6 +56,16 @@ class ClusterClaim:
         Raises:
             TargetUnreachable, TargetAuthError. TargetNotReady: slots are served by nobody.
         """
+        found = await self._newest_map()
+        is_new = [it.ranges for it in found.shards] != [it.ranges for it in self.map.shards] or [
+            it.primary.node_id for it in found.shards
+        ] != [it.primary.node_id for it in self.map.shards]
+        self.map = found
+        self.endpoints = [endpoint_of(it.primary, self._url) for it in found.shards]
+        self._claim.move_to(self.endpoints[found.table()[self._key_slot]])
+        return is_new
+
+    async def _newest_map(self) -> ClusterMap:
         found = await ask_cluster_map(
             self._url,
             role="target",
@@ -73,13 +84,19 @@ class ClusterClaim:
                 code="CLUSTERDOWN",
                 hint="a failover is under way, or the cluster is to be repaired: redis-cli --cluster check",
             )
-        is_new = [it.ranges for it in found.shards] != [it.ranges for it in self.map.shards] or [
-            it.primary.node_id for it in found.shards
-        ] != [it.primary.node_id for it in self.map.shards]
-        self.map = found
-        self.endpoints = [endpoint_of(it.primary, self._url) for it in found.shards]
-        self._claim.move_to(self.endpoints[found.table()[self._key_slot]])
-        return is_new
+        return found
+
+    async def holders(self) -> SlotHolders:
+        """Which primaries have which slots now, as each says of itself; `map` stays as it is.
+
+        Raises:
+            As `refresh`.
+        """
+        return await ask_holders(
+            await self._newest_map(),
+            self._url,
+            timeout_seconds=self._settings.connect_timeout_seconds,
+        )
 
     async def peek(self) -> Checkpoint | None:
         """What the cluster has now; changes nothing."""

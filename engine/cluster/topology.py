@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 SLOTS = 16384
@@ -62,10 +62,14 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class ClusterMap:
-    """Shards that serve slots, by their lowest one. moving: slots that the node asked is handing over or taking."""
+    """Shards that serve slots, by their lowest one. moving: slots that the node asked is handing over or taking.
+
+    idle: primaries that are up and serve none, as CLUSTER NODES tells; one that was just added may be taking its first.
+    """
 
     shards: tuple[Shard, ...]
     moving: frozenset[int] = frozenset()
+    idle: tuple[Node, ...] = field(default=(), compare=False)
 
     @property
     def unserved(self) -> int:
@@ -187,7 +191,10 @@ def read_nodes(text: str, asked_host: str) -> ClusterMap:
         )
         for node_id, served in ranges.items()
     ]
-    return _checked(shards, moving)
+    idle = [
+        it for it, _, _ in nodes.values() if it.is_primary and it.is_up and it.node_id not in ranges
+    ]
+    return replace(_checked(shards, moving), idle=tuple(idle))
 
 
 def _place(place: str, asked_host: str) -> tuple[str, int]:

@@ -22,7 +22,7 @@ from engine.replay.leftovers import (
     write_report,
 )
 from engine.replay.selected_keys import SelectedKeys
-from engine.replay.shards import each_server
+from engine.replay.shards import Place, each_server
 from engine.replay.target_session import TargetSession
 from engine.settings import ConflictPolicy, TaskSettings
 from engine.stats import LineStats
@@ -178,9 +178,10 @@ class Brought:
                 hint="run it where it ran before (same --spool-dir), empty the target, or use --on-conflict replace",
             )
         removes, keeps = bool(ledger.dbs), ledger.is_trusted and not ledger.has_kept
-        async for client in each_server(session):
+        async for client, _ in each_server(session):
             if removes:
                 counts = await remove_brought(client, ledger, self._delete_through(session))
+                await session.delivery.drain()
                 self._stats.leftovers_removed += counts.keys_chosen
             elif keeps:
                 await keep_existing(client, ledger)
@@ -208,15 +209,19 @@ class Brought:
             )
             return
         if ledger.is_trusted:
-            async for client in each_server(session):
+            async for client, _ in each_server(session):
                 counts = await remove_leftovers(client, ledger, self._delete_through(session))
                 await session.delivery.drain()
                 self._stats.leftovers_removed += counts.keys_chosen
             return
         unknown: list[tuple[int, bytes]] = []
         number = 0
-        async for client in each_server(session):
-            number += await count_unknown(client, ledger, self._has_key, unknown)
+        async for client, place in each_server(session):
+
+            def may_be_ours(db: int, key: bytes, place: Place = place) -> bool:
+                return place.is_due(key) and self._has_key(db, key)
+
+            number += await count_unknown(client, ledger, may_be_ours, unknown)
         write_report(ledger.directory / REPORT_NAME, unknown)
         if number:
             log.warning(

@@ -11,6 +11,7 @@ from dataclasses import replace
 from engine.checkpoint.claim import Claim
 from engine.checkpoint.cluster_claim import ClusterClaim
 from engine.checkpoint.slot_checkpoints import encoded_fields, slot_fields
+from engine.cluster.slot_holders import SlotHolders
 from engine.cluster.topology import SLOTS, Shard
 from engine.codec.block import Block
 from engine.codec.command_text import encode
@@ -118,9 +119,9 @@ class ClusterSession(TargetSession):
             key=key, capabilities=capabilities, delivery=delivery, ledger_id=ledger_id,
         )  # fmt: skip
 
-    async def endpoints(self) -> list[Endpoint]:
-        """The primaries."""
-        return list(self._claim.endpoints)
+    async def holders(self) -> SlotHolders | None:
+        """Which primaries have which slots now."""
+        return await self._claim.holders()
 
     def has_applied(self, key: bytes, offset: int) -> bool:
         """Whether the key's slot has the stream up to `offset`."""
@@ -225,7 +226,8 @@ async def probe_cluster(claim: ClusterClaim, settings: TaskSettings) -> Capabili
 async def _probe_shard(endpoint: Endpoint, shard: Shard, settings: TaskSettings) -> Capabilities:
     """With keys of one of its slots that is not being moved."""
     tags, ranges = slot_tags(), shard.ranges
-    tried = (ranges[0][0], ranges[-1][-1], ranges[len(ranges) // 2][0])
+    # The last one is another than the first: a reshard takes slots from the lowest on.
+    tried = (ranges[0][0], ranges[len(ranges) // 2][0], ranges[-1][-1])
     for slot in tried:
         try:
             return await probe_target(
@@ -234,6 +236,6 @@ async def _probe_shard(endpoint: Endpoint, shard: Shard, settings: TaskSettings)
                 cluster_tag=tags[4 * slot : 4 * slot + 4].decode(),
             )
         except TargetNotReady as error:
-            if error.code != "TRYAGAIN" or slot is tried[-1]:
+            if error.code != "TRYAGAIN" or slot == tried[-1]:
                 raise
     raise AssertionError

@@ -12,10 +12,10 @@ from functools import partial
 import structlog
 
 from engine.codec.command_text import encode
-from engine.control_client import control_client
 from engine.replay.brought import Brought
 from engine.replay.leftovers import scan_keys
 from engine.replay.selected_keys import SelectedKeys
+from engine.replay.shards import each_server
 from engine.replay.target_session import TargetSession
 
 log = structlog.get_logger("engine.replay")
@@ -70,13 +70,9 @@ async def flush_keys(
         commands = [encode("SELECT", db), encode("UNLINK", *keys), encode("SELECT", 0)]
         await session.delivery.send(session.guarded(commands), 0.0)
 
-    for endpoint in await session.endpoints():
-        client = control_client(endpoint, timeout_seconds=session.reply_timeout_seconds)
-        try:
-            await scan_keys(client, choose, remove)
-        finally:
-            await client.aclose()
-    await session.delivery.drain()
+    async for client, _ in each_server(session):
+        await scan_keys(client, choose, remove)
+        await session.delivery.drain()
     log.warning(
         "stream.flushed",
         keys=removed,

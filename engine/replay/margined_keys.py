@@ -7,12 +7,12 @@ with a margin lies farther away than any that came without one, but for a few th
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
+from redis.exceptions import MovedError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from engine.control_client import LOST, control_client, raise_if_cancelled, reply_text
@@ -26,16 +26,27 @@ SCAN_COUNT = 1000
 HASH_SCAN_COUNT = 100
 FEW_FIELDS = 5000
 OURS = b"redis-ferry:"
+ELSEWHERE = (
+    "WRONGTYPE",
+    "MOVED",
+    "ASK",
+)  # another key of the name, or the key is at another server
 
 
 class MarginedKeys:
     """The keys of one target with an expiry at or behind `least_ms` (ms since the epoch).
 
-    has_field_ttls: hashes are looked into as well. seen: keys looked at.
+    has_field_ttls: hashes are looked into as well. is_due: whether to look at a key. seen: keys looked at.
     """
 
     def __init__(
-        self, endpoint: Endpoint, settings: TargetSettings, *, least_ms: int, has_field_ttls: bool
+        self,
+        endpoint: Endpoint,
+        settings: TargetSettings,
+        *,
+        least_ms: int,
+        has_field_ttls: bool,
+        is_due: Callable[[bytes], bool] = lambda _: True,
     ) -> None:
         self._endpoint = endpoint
         self._client: Redis = control_client(
@@ -43,10 +54,11 @@ class MarginedKeys:
         )
         self._least_ms = least_ms
         self._has_field_ttls = has_field_ttls
+        self._is_due = is_due
         self.seen = 0
 
     async def batches(self) -> AsyncIterator[tuple[list[Key], list[Key]]]:
-        """Batches of (keys, hashes); a key may come twice, one that moves meanwhile not at all.
+        """Batches of (keys, hashes); a key may come twice, one that is moved to another server meanwhile not at all.
 
         Raises:
             TargetLinkLost: the target does not answer. TargetNotReady: not now. TargetRejected: it is not permitted.
@@ -75,28 +87,37 @@ class MarginedKeys:
         return sorted(int(name[2:]) for name in info if name[2:].isdigit())
 
     async def _ask(self, db: int, commands: list[tuple[Any, ...]]) -> list[Any]:
-        """The answers; WRONGTYPE among them (a key that is no hash any more) as it is."""
+        """The answers; WRONGTYPE among them (a key that is no hash any more) as it is, and MOVED and ASK."""
+        if not commands:
+            return []
+        # SELECT each time: a connection that was made anew is in database 0.
+        _, *answers = await self._answers([("SELECT", db), *commands])
+        moved = [n for n, it in enumerate(answers) if isinstance(it, MovedError)]
+        # Of a slot that is on its way to this server.
+        there = await self._answers([it for n in moved for it in (("ASKING",), commands[n])])
+        for n, answer in zip(moved, there[1::2], strict=True):
+            answers[n] = answer
+        for asked, answer in zip(commands, answers, strict=True):
+            if isinstance(answer, RedisError) and not reply_text(answer).startswith(ELSEWHERE):
+                raise self._refused(str(asked[0]), answer)
+        return answers
+
+    async def _answers(self, commands: list[tuple[Any, ...]]) -> list[Any]:
         if not commands:
             return []
         pipe = self._client.pipeline(transaction=False)
-        pipe.execute_command(
-            "SELECT", db
-        )  # each time: a connection that was made anew is in database 0
         for command in commands:
             pipe.execute_command(*command)
         answers = await pipe.execute(raise_on_error=False)
         raise_if_cancelled()
-        for asked, answer in zip(commands, answers[1:], strict=True):
-            if isinstance(answer, RedisError) and not reply_text(answer).startswith("WRONGTYPE"):
-                raise self._refused(str(asked[0]), answer)
-        return list(answers[1:])
+        return list(answers)
 
     async def _pages(self, db: int, count: int, *options: str) -> AsyncIterator[list[bytes]]:
         cursor = 0
         while True:
             (answer,) = await self._ask(db, [("SCAN", cursor, "COUNT", count, *options)])
             cursor = int(answer[0])
-            names = [name for name in answer[1] if not name.startswith(OURS)]
+            names = [it for it in answer[1] if not it.startswith(OURS) and self._is_due(it)]
             self.seen += len(names)
             if names:
                 yield names

@@ -54,7 +54,7 @@ class OwnMargin:
             TargetLinkLost, TargetNotReady, TargetRejected.
         """
         commands: list[bytes] = []
-        async for client in each_server(self._session):
+        async for client, _ in each_server(self._session):
             try:
                 commands += await self._corrections(client, [*keys, *wholes], wholes)
             except (RedisConnectionError, RedisTimeoutError, OSError) as error:
@@ -94,7 +94,7 @@ class OwnMargin:
         tells_moments = self._session.capabilities.level >= MOMENTS_SINCE
         asked: list[tuple[Any, ...]] = [] if tells_moments else [("TIME",)]
         for db, name in keys:
-            asked += [("SELECT", db), ("PEXPIRETIME" if tells_moments else "PTTL", name)]
+            asked += [self._before(db), ("PEXPIRETIME" if tells_moments else "PTTL", name)]
         answers = await self._ask(client, asked)
         if tells_moments:
             return [it if isinstance(it, int) else -1 for it in answers[1::2]]
@@ -107,7 +107,7 @@ class OwnMargin:
         cursor = 0
         while True:
             _, page = await self._ask(
-                client, [("SELECT", db), ("HSCAN", name, cursor, "COUNT", FIELDS_AT_ONCE)]
+                client, [self._before(db), ("HSCAN", name, cursor, "COUNT", FIELDS_AT_ONCE)]
             )
             if not isinstance(page, list | tuple):
                 return found  # no hash, or not here
@@ -115,7 +115,7 @@ class OwnMargin:
             if fields:
                 _, times = await self._ask(
                     client,
-                    [("SELECT", db), ("HPEXPIRETIME", name, "FIELDS", len(fields), *fields)],
+                    [self._before(db), ("HPEXPIRETIME", name, "FIELDS", len(fields), *fields)],
                 )
                 for field, moment in zip(
                     fields, times if isinstance(times, list) else (), strict=False
@@ -125,6 +125,10 @@ class OwnMargin:
                         found.setdefault(true_ms, []).append(field)
             if cursor == 0:
                 return found
+
+    def _before(self, db: int) -> tuple[Any, ...]:
+        """What stands before a question; a cluster has one database, and keys on their way to the server that is asked."""
+        return ("ASKING",) if self._session.is_cluster else ("SELECT", db)
 
     async def _ask(self, client: Redis, commands: list[tuple[Any, ...]]) -> list[Any]:
         pipe = client.pipeline(transaction=False)
@@ -136,9 +140,10 @@ class OwnMargin:
             if not isinstance(answer, RedisError):
                 continue
             text = reply_text(answer)
-            if text.startswith("WRONGTYPE") or isinstance(answer, AskError) or asked[0] == "SELECT":
-                continue  # a cluster has one database, and other servers for other keys
-            endpoint = (await self._session.endpoints())[0]
+            is_elsewhere = isinstance(answer, AskError)  # other servers have the other keys
+            if text.startswith("WRONGTYPE") or is_elsewhere or asked[0] in {"SELECT", "ASKING"}:
+                continue
+            endpoint = self._session.endpoint
             raise not_ready(endpoint, text) or TargetRejected(
                 f"the target refused {asked[0]}: {text}",
                 command=str(asked[0]),
@@ -159,7 +164,7 @@ async def refuse_filled(session: TargetSession) -> None:
     if session.had_checkpoint:
         return
     keys = 0
-    async for client in each_server(session):
+    async for client, _ in each_server(session):
         info = await client.info("keyspace")
         raise_if_cancelled()
         of_server = sum(int(it["keys"]) for it in info.values() if isinstance(it, dict))

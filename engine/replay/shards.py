@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
+from typing import NamedTuple
 
+import structlog
 from redis.asyncio import Redis
 
+from engine.cluster.slot_holders import unsettled
+from engine.cluster.topology import SLOTS
+from engine.codec.slots import key_slot
 from engine.control_client import control_client
 from engine.endpoint import Endpoint
 from engine.replay.margined_keys import MarginedKeys
@@ -13,13 +18,55 @@ from engine.replay.owed import Key
 from engine.replay.target_session import TargetSession
 from engine.settings import TargetSettings
 
+log = structlog.get_logger("engine.replay")
 
-async def each_server(session: TargetSession) -> AsyncIterator[Redis]:
-    """A control connection to each; closed when the next one is asked for."""
-    for endpoint in await session.endpoints():
-        client = control_client(endpoint, timeout_seconds=session.reply_timeout_seconds)
+
+class Place(NamedTuple):
+    """A server to look at. slots: those whose keys may not have been seen yet; None: all are to be seen."""
+
+    endpoint: Endpoint
+    slots: frozenset[int] | None
+
+    def is_due(self, key: bytes) -> bool:
+        """Whether the key may not have been seen yet."""
+        return self.slots is None or key_slot(key) in self.slots
+
+
+async def each_place(session: TargetSession) -> AsyncIterator[Place]:
+    """Each server of the target.
+
+    A slot may move from one that is still to come to one that was looked at. So holders of slots that changed hands
+    meanwhile come again, until none has; two or three rounds, also while a reshard goes on and on. Raises as ClusterClaim.holders.
+    """
+    before = await session.holders()
+    if before is None:
+        yield Place(session.endpoint, None)
+        return
+    for endpoint in before.endpoints.values():
+        yield Place(endpoint, None)
+    slots, earlier = frozenset(range(SLOTS)), None
+    while True:
+        after = await session.holders()
+        assert after is not None
+        slots = unsettled(slots, before, after, earlier)
+        if not slots:
+            return
+        log.info(
+            "target.looked_at_again",
+            slots=len(slots),
+            why="they were moved while the keys of the target were looked at",
+        )
+        earlier, before = before, after
+        for endpoint in before.endpoints_with(slots):
+            yield Place(endpoint, slots)
+
+
+async def each_server(session: TargetSession) -> AsyncIterator[tuple[Redis, Place]]:
+    """As `each_place`, with a control connection to each; closed when the next one is asked for."""
+    async for place in each_place(session):
+        client = control_client(place.endpoint, timeout_seconds=session.reply_timeout_seconds)
         try:
-            yield client
+            yield client, place
         finally:
             await client.aclose()
 
@@ -48,13 +95,13 @@ class MarginedKeysOfAll:
 
     async def batches(self) -> AsyncIterator[tuple[list[Key], list[Key]]]:
         """As MarginedKeys.batches."""
-        endpoints: Sequence[Endpoint] = await self._session.endpoints()
-        for endpoint in endpoints:
+        async for place in each_place(self._session):
             search = MarginedKeys(
-                endpoint,
+                place.endpoint,
                 self._settings,
                 least_ms=self._least_ms,
                 has_field_ttls=self._has_field_ttls,
+                is_due=place.is_due,
             )
             self._searches.append(search)
             async for batch in search.batches():

@@ -15,6 +15,7 @@ from engine.checkpoint.checkpoint import (
     token,
 )
 from engine.checkpoint.claim import Claim, LineClaim
+from engine.cluster.slot_holders import SlotHolders
 from engine.codec.block import Block
 from engine.codec.command_text import encode
 from engine.codec.stream import StreamTranscoder
@@ -147,9 +148,14 @@ class TargetSession:
         """The checkpoint before a stop."""
         return self.checkpoint_block(fields)
 
-    async def endpoints(self) -> list[Endpoint]:
-        """The servers whose keys together are the target's."""
-        return [self._endpoint]
+    @property
+    def endpoint(self) -> Endpoint:
+        """The server, or one of the cluster."""
+        return self._endpoint
+
+    async def holders(self) -> SlotHolders | None:
+        """Of a cluster which primaries have which slots now; None: all keys are at `endpoint`."""
+        return None
 
     @property
     def reply_timeout_seconds(self) -> float:

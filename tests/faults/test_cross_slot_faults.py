@@ -9,6 +9,8 @@ import pytest
 
 from tests.faults.test_cluster_faults import (
     CONFIG,
+    LOST_PRIMARY,
+    MOVED_SLOTS,
     NAME,
     PATIENCE_SECONDS,
     fail_over,
@@ -40,13 +42,16 @@ def run_faults(
         for number in range(kills):
             streams(worker)
             load.has_used(rng.randrange(50, 200))
+            before = worker.status
             if number < faults and number % 2 == 0:
                 fail_over(target, rng.randrange(3))
+                worker.has_met(*LOST_PRIMARY, since=before)
                 streams(worker)
             elif number < faults:
                 _, other = target.primaries()[:2]
                 for slot in rng.sample(sorted(target.map().shards[0].slots), 40):
                     target.move_slot(slot, other)
+                worker.has_met(*MOVED_SLOTS, since=before)
             worker.kill()
             load.has_used(rng.randrange(20, 100))
             worker.start()

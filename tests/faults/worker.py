@@ -18,6 +18,7 @@ from typing import IO, Any, Self
 from tests.control.command_line import COMMAND, environment
 
 DEADLINE_SECONDS = 60.0
+PATIENCE_SECONDS = 180.0  # many processes, and maybe other tests, on two cores
 END_SECONDS = 20.0
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 COUNTERS = (
@@ -33,6 +34,9 @@ COUNTERS = (
     "keys_resolved",
     "cross_slot_resolved",
     "cross_slot_split",
+    "slot_waits",
+    "topology_changes",
+    "slot_commands_skipped",
     "errors",
 )
 HIGHEST = ("spool_disk_bytes", "spool_bytes", "lag_bytes")
@@ -212,6 +216,18 @@ class Worker:
                 assert self._is_read, f"it ended before {what}; {self._summary()}"
                 self._changed.wait(left)
             return self._status
+
+    def has_met(self, *counters: str, since: Status) -> Status:
+        """Wait until each of these has grown in this run, of which `since` is an earlier progress object ({}: its start).
+
+        Call it before a kill: what a fault has led to would not be seen.
+        """
+        least = {name: since.get(name, 0) for name in counters}
+        return self.wait_for(
+            lambda it: all(it[name] > had for name, had in least.items()),
+            f"the fault is met: more than {least}",
+            deadline_seconds=PATIENCE_SECONDS,
+        )
 
     def applies(self, offset: int, *, deadline_seconds: float = DEADLINE_SECONDS) -> Status:
         """Wait until the snapshot and the stream up to `offset` are applied."""

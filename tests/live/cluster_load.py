@@ -15,12 +15,14 @@ from engine.demo.servers import RunningServer
 from tests.servers.cluster import RunningCluster
 
 KEYS = 400
+GROUPS_SHARE = 0.1
 
 
 class ClusterLoad:
     """One thread of small pipelines. commands: answered. interruptions: pipelines that failed.
 
-    is_wide: also commands and transactions over several slots, for a source that is no cluster.
+    is_wide: also commands and transactions over several slots, for a source that is no cluster. has_groups: also groups that
+    read from streams, of which no notification tells.
     """
 
     def __init__(
@@ -30,11 +32,13 @@ class ClusterLoad:
         rate: int = 2000,
         seed: int = 1,
         is_wide: bool = False,
+        has_groups: bool = True,
     ) -> None:
         self._side = side
         self._rate = rate
         self._rng = random.Random(seed)
         self._is_wide = is_wide
+        self._has_groups = has_groups
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._guard, name="cluster load")
         self._failure: BaseException | None = None
@@ -107,6 +111,13 @@ class ClusterLoad:
     def _command(self) -> tuple[Any, ...]:
         rng = self._rng
         n = rng.randrange(KEYS)
+        if self._has_groups and rng.random() < GROUPS_SHARE:
+            return rng.choice(
+                (
+                    ("XGROUP", "CREATE", f"x:{n % 20}", "g", "0", "MKSTREAM"),
+                    ("XREADGROUP", "GROUP", "g", f"c{n % 3}", "COUNT", 2, "STREAMS", f"x:{n % 20}", ">"),
+                )
+            )  # fmt: skip
         return rng.choice(
             (
                 ("INCR", f"n:{n}"),
@@ -118,6 +129,8 @@ class ClusterLoad:
                 ("SADD", f"set:{n}", rng.randrange(100)),
                 ("SPOP", f"set:{n}"),
                 ("XADD", f"x:{n % 20}", "*", "f", rng.randrange(1000)),
+                # A server without expiries of fields refuses it.
+                ("HPEXPIRE", f"h:{n}", 3_600_000 + n, "FIELDS", 1, f"f{rng.randrange(5)}"),
                 ("SETEX", f"e:{n}", 3600, rng.randrange(1000)),
                 ("DEL", f"d:{n}"),
                 ("INCR", f"d:{n}"),

@@ -27,7 +27,7 @@ async def test_a_cluster_is_read_as_one_source(
     target = start_server("redis-8.2")
     with (
         RunningCluster(BINARIES["redis-8.2"], replicas=0, config=ON) as source,
-        ClusterLoad(source) as load,
+        ClusterLoad(source, has_groups=False) as load,
     ):
         load.has_written(1500)
         url = parse_endpoint(source.url, role="source")
@@ -47,7 +47,7 @@ async def test_slots_that_move_between_source_shards_mean_another_pass(
     target = start_server("redis-8.2")
     with (
         RunningCluster(BINARIES["redis-8.2"], replicas=0, config=ON) as source,
-        ClusterLoad(source) as load,
+        ClusterLoad(source, has_groups=False) as load,
     ):
         load.has_written(1000)
         url = parse_endpoint(source.url, role="source")

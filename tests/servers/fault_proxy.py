@@ -23,6 +23,7 @@ from tests.servers.proxied_connection import (
     Counters,
     Damage,
     End,
+    Gate,
     Way,
 )
 
@@ -47,6 +48,7 @@ class FaultProxy:
         self.armed: list[ArmedCut] = []
         self.damages: list[Damage] = []
         self.connections: list[Connection] = []
+        self.gate: Gate | None = None
         self.is_deaf = False
         self._conditions = {way: Condition() for way in Way}
         self._receive_buffer_bytes = receive_buffer_bytes
@@ -104,6 +106,11 @@ class FaultProxy:
         assert len(pattern) == len(becomes)
         self.damages.append(Damage(pattern, becomes, times))
         return self.damages[-1]
+
+    def hold_before(self, pattern: bytes) -> Gate:
+        """Let what a client sends wait from the piece on that holds `pattern`, until the gate is opened."""
+        self.gate = Gate(pattern)
+        return self.gate
 
     def delay(self, seconds: float, *ways: Way) -> None:
         """Let each piece wait."""

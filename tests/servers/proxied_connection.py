@@ -81,6 +81,15 @@ class Damage:
 
 
 @dataclass(slots=True)
+class Gate:
+    """Where pieces to the server with these bytes in them wait. reached: set when one has come; opened: lets all pass."""
+
+    pattern: bytes
+    reached: asyncio.Event = field(default_factory=asyncio.Event)
+    opened: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@dataclass(slots=True)
 class Counters:
     """What the proxy has seen and done. cuts: those it was told to make, now or at a byte."""
 
@@ -218,6 +227,10 @@ class Connection:
             self.first_bytes += bytes(piece[:FIRST_BYTES])
         if way is Way.TO_CLIENT and self._proxy.damages:
             piece = self._damaged(piece)
+        gate = self._proxy.gate
+        if way is Way.TO_SERVER and gate is not None and gate.pattern in bytes(piece):
+            gate.reached.set()
+            await gate.opened.wait()
         firing, size = self._firing(way, piece)
         await asyncio.get_running_loop().sock_sendall(outgoing, piece[:size])
         self.passed_bytes[way] += size
