@@ -57,9 +57,7 @@ def test_a_node_that_knows_of_no_slots_reaches_nobody() -> None:
 @pytest.mark.parametrize("name", NAMES)
 async def test_a_node_that_was_removed_is_passed_over(name: str, start_server: StartServer) -> None:
     """`redis-cli --cluster del-node` resets it, and it runs on; scripts still name it first."""
-    removed = start_server(
-        name, config={"cluster-enabled": "yes"}, port=provider().cluster_port()
-    )
+    removed = start_server(name, config={"cluster-enabled": "yes"}, port=provider().cluster_port())
     with RunningCluster(BINARIES[name], replicas=0) as cluster:
         others = cluster.url.removeprefix("redis://")
         url = parse_endpoint(f"redis://127.0.0.1:{removed.port},{others}", role="target")

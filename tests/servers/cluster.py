@@ -331,3 +331,21 @@ def paused(server: RunningServer) -> Iterator[None]:
         yield
     finally:
         server.unpause()
+
+
+@contextlib.contextmanager
+def cut_off(replica: RunningServer, primary: RunningServer) -> Iterator[None]:
+    """The replica stands still without a link: what its primary takes from now on it lacks.
+
+    What is sent to a process that only stands still waits for it in its socket, and outlives the sender.
+    """
+    with paused(replica):
+        with primary.client() as client:
+            client.execute_command("CLIENT", "KILL", "TYPE", "replica")
+        yield
+
+
+def offset_at_promotion(server: RunningServer) -> int:
+    """How far a promoted replica had come when it became the primary (replication.c, shiftReplicationId)."""
+    with server.client() as client:
+        return int(client.info("replication")["second_repl_offset"]) - 1
