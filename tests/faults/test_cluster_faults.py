@@ -17,7 +17,7 @@ from tests.fix_servers import BINARIES, StartServer
 from tests.live.cluster_load import ClusterLoad
 from tests.live.cluster_sides import checkpoints, differences
 from tests.live.sides import offset_of
-from tests.servers.cluster import ClusterNode, RunningCluster
+from tests.servers.cluster import ClusterNode, RunningCluster, cut_off, offset_at_promotion
 
 pytestmark = [pytest.mark.live, pytest.mark.faults]
 NAME = "redis-8.2"
@@ -29,6 +29,7 @@ NAMES = [
 # when it is sent again.
 LOST_PRIMARY = ("target_reconnects", "slot_commands_skipped")
 MOVED_SLOTS = ("slot_waits", "topology_changes")
+LACKING_BYTES = 5000
 CONFIG = {"repl-diskless-sync-delay": 0, "repl-backlog-size": "32mb"}
 # Twelve servers on a busy machine: one that gets no turn for a second is not lost yet.
 UNHURRIED = {"cluster-node-timeout": 4000}
@@ -44,24 +45,21 @@ def ends_equal(worker: Worker, source, target: RunningCluster) -> None:
 def fail_over(
     target: RunningCluster, shard: int, *, when_ok: Callable[[], None] = lambda: None
 ) -> None:
-    """Kill a primary whose replica stands still, so that the promoted one lacks acknowledged writes.
+    """Kill a primary whose replica is cut off, so that the promoted one lacks acknowledged writes.
 
     when_ok: called as soon as the cluster is whole again, before the killed server comes back.
     """
     victim = target.primaries()[shard]
     (replica,) = target.replicas_of(victim)
-    replica.server.pause()
-    try:
-        with victim.server.client() as client:
-            before = client.info("replication")["master_repl_offset"]
-            holds(
-                lambda: client.info("replication")["master_repl_offset"] > before + 5000,
-                "writes that the replica lacks",
-            )
+    with cut_off(replica.server, victim.server):
+        before = offset_of(victim.server)
+        holds(
+            lambda: offset_of(victim.server) > before + LACKING_BYTES,
+            "writes that the replica lacks",
+        )
         victim.server.kill()
-    finally:
-        replica.server.unpause()
     target.follows(replica)
+    assert offset_at_promotion(replica.server) <= before
     holds(lambda: all(it.is_ok for it in target.running), "the cluster is ok")
     when_ok()
     victim.server.start()

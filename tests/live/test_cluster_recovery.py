@@ -25,7 +25,7 @@ from tests.live.cluster_sides import differences
 from tests.live.running_task import running
 from tests.live.sides import offset_of
 from tests.live.test_cluster_target import CONFIG, NAME, settings_to
-from tests.servers.cluster import ClusterNode, RunningCluster, paused
+from tests.servers.cluster import ClusterNode, RunningCluster, cut_off, paused
 
 pytestmark = [pytest.mark.live, pytest.mark.faults]
 
@@ -157,9 +157,7 @@ async def test_a_primary_that_hangs_is_left_although_nothing_is_sent(
                 lambda: replication_offset(replica) >= replication_offset(victim),
                 "the replica has the checkpoints",
             )
-            with paused(replica.server):
-                # What is sent to a process that stands still waits for it in its socket: only without one it lacks it.
-                victim.ask("CLIENT", "KILL", "TYPE", "replica")
+            with cut_off(replica.server, victim.server):
                 client.incr("lacking")
                 await run.reaches_offset(offset_of(source))
                 victim.server.pause()

@@ -11,13 +11,21 @@ from engine.endpoint import parse_endpoint
 from engine.errors import TargetRejected
 from engine.settings import CrossSlotPolicy, DeliveryMode, Method, SpoolSettings
 from engine.supervision.states import TaskState
+from tests.faults.test_cluster_faults import LACKING_BYTES
 from tests.fix_servers import BINARIES, StartServer
 from tests.live.cluster_load import ClusterLoad
 from tests.live.cluster_sides import checkpoints, differences
 from tests.live.running_task import MIB, Run, make_settings, migrate, running
 from tests.live.sides import offset_of
 from tests.live.test_cluster_source import catches_up
-from tests.servers.cluster import PATIENT, RunningCluster, even_ranges, holds
+from tests.servers.cluster import (
+    PATIENT,
+    RunningCluster,
+    cut_off,
+    even_ranges,
+    holds,
+    offset_at_promotion,
+)
 
 pytestmark = [pytest.mark.live, pytest.mark.faults]
 NAME = "redis-8.2"
@@ -97,11 +105,17 @@ async def test_a_primary_is_lost_with_writes_that_its_replica_lacks(
             await asyncio.to_thread(load.has_written, 1000)
             victim = target.primaries()[1]
             (replica,) = target.replicas_of(victim)
-            replica.server.pause()
-            await asyncio.to_thread(load.has_written, 1000)
-            victim.server.kill()
-            replica.server.unpause()
+            with cut_off(replica.server, victim.server):
+                before = offset_of(victim.server)
+                await asyncio.to_thread(load.has_written, 1000)
+                await asyncio.to_thread(
+                    holds,
+                    lambda: offset_of(victim.server) > before + LACKING_BYTES,
+                    "writes that the replica lacks",
+                )
+                victim.server.kill()
             await asyncio.to_thread(target.follows, replica)
+            assert offset_at_promotion(replica.server) <= before
             await asyncio.to_thread(
                 holds, lambda: all(it.is_ok for it in target.running), "the cluster is ok"
             )

@@ -16,7 +16,7 @@ from tests.live.cluster_load import ClusterLoad
 from tests.live.cluster_sides import differences
 from tests.live.running_task import Run, make_settings, running
 from tests.live.sides import keys_of_ours, offset_of
-from tests.servers.cluster import holds, paused
+from tests.servers.cluster import cut_off, holds
 from tests.servers.sentinels import SentinelTrio
 
 pytestmark = [pytest.mark.live, pytest.mark.faults]
@@ -99,10 +99,7 @@ async def test_a_target_that_hangs_is_left_although_nothing_is_sent(
             await asyncio.to_thread(holds, lambda: is_even(trio), "the replica has everything")
             old, new = trio.servers
             assert trio.primary is old
-            with paused(new):
-                # What is sent to a process that stands still waits in its socket: only without one it lacks it.
-                with old.client() as to_old:
-                    to_old.execute_command("CLIENT", "KILL", "TYPE", "replica")
+            with cut_off(new, old):
                 client.incr("lacking")
                 await run.reaches_offset(offset_of(source))
                 old.pause()
