@@ -56,7 +56,7 @@ cdef class StreamTranscoder(LateKeys):
     cdef note_result(self, bytes name)
     cdef Py_ssize_t expiry_option(self, Py_ssize_t first) noexcept
     cdef take_special(self)
-    cdef refuse_moving_slots(self)
+    cdef refuse_whole_slots(self)
     cdef take_select(self)
     cdef take_swapdb(self)
     cdef take_expiry(self, int kind)

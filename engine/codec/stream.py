@@ -21,7 +21,7 @@ if not cython.compiled:
     from engine.codec.name_table import NameTable
 
 from engine.codec.command_text import command_at
-from engine.errors import slots_moving
+from engine.errors import SourceRefused, slots_moving
 
 SENTINEL_CHANNEL = b"__sentinel__:hello"
 # Where a command that makes a key of others names it.
@@ -141,7 +141,7 @@ class StreamTranscoder(LateKeys):
                 record_created_keys(self, self.key_recorder)
             if self.is_special() or found == 2:  # what came before it first
                 if self.kind == CLUSTER:
-                    self.refuse_moving_slots()
+                    self.refuse_whole_slots()
                 if run < self.command:
                     self.out.put(self.ptr, run, self.command - run)
                 self.offset = self.base_offset + self.pos
@@ -281,12 +281,21 @@ class StreamTranscoder(LateKeys):
                 self.note_result(self.argument(0).upper())
             self.copy_command()
 
-    def refuse_moving_slots(self):
-        """Stop at what tells a shard's replicas that it takes slots over, or has given some away.
+    def refuse_whole_slots(self):
+        """Stop at what tells a shard's replicas that it takes slots over, has given some away, or has emptied one.
 
-        Valkey 9: CLUSTER SYNCSLOTS (cluster_migrateslots.c). Redis 8.4: that and TRIMSLOTS (cluster_asm.c).
+        Valkey 9: CLUSTER SYNCSLOTS (cluster_migrateslots.c), CLUSTER FLUSHSLOT (cluster.c). Redis 8.4: the first and TRIMSLOTS
+        (cluster_asm.c).
         """
         name, what = self.argument(0).upper(), self.argument(1).upper()
+        if what == b"FLUSHSLOT":
+            slot = self.argument(2)[:5].decode("ascii", "replace")
+            raise SourceRefused(
+                f"CLUSTER FLUSHSLOT has removed all keys of slot {slot} at the source, and names none of them, "
+                f"at offset {self.base_offset + self.pos}",
+                detail="the target still has them",
+                hint="migrate anew: redis-ferry tasks forget, an empty target, and the same command",
+            )
         if name == b"TRIMSLOTS" or what == b"SYNCSLOTS":
             words = b" ".join((name, what, self.argument(2).upper())).decode("ascii", "replace")
             raise slots_moving(

@@ -89,3 +89,15 @@ def test_as_redis_writes_it(is_live: bool) -> None:
     else:
         list(outputs(transcoder, [rdb]))
         assert transcoder.not_carried == {"keys of slots being imported": 1}
+
+
+@pytest.mark.parametrize("form", FORMS, ids=["compiled", "interpreted"])
+def test_a_slot_that_was_emptied_at_once_ends_the_stream_there(form: Any) -> None:
+    """Valkey 9 passes CLUSTER FLUSHSLOT on as it is; no DEL tells of the keys."""
+    transcoder = form(make_plan())
+    transcoder.feed(
+        wire(("SET", "a", "1")) + wire(("CLUSTER", "flushslot", 77, "SYNC")), RECEIVED_MS, False
+    )
+    with pytest.raises(SourceRefused, match="all keys of slot 77") as caught:
+        transcoder.next_block(True)
+    assert "tasks forget" in str(caught.value)
