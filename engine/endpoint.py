@@ -18,6 +18,8 @@ DEFAULT_SENTINEL_PORT = 26379
 # Of a connect timeout. A port without TLS waits for the rest of the handshake and never says so.
 TLS_TIMEOUT_SHARE = 0.5
 HIGHEST_PORT = 65535
+# What a server that has no password answers to one (acl.c, authCommand): before 6.0, and since.
+NO_PASSWORD_SET = ("Client sent AUTH, but no password is set", "without any password configured")
 # sockaddr_un.sun_path holds 108 bytes on Linux, 104 on macOS, the last one a NUL.
 UNIX_PATH_LIMIT_BYTES = 103
 

@@ -13,7 +13,7 @@ from redis.exceptions import AuthenticationError, NoPermissionError, RedisError,
 from engine.cluster.topology import ClusterMap, Node, read_nodes, read_shards, read_slots
 from engine.connect import connect_hint
 from engine.control_client import LOST, control_client, raise_if_cancelled, reply_text
-from engine.endpoint import Endpoint, Role
+from engine.endpoint import NO_PASSWORD_SET, Endpoint, Role
 from engine.errors import (
     EngineError,
     SourceAuthError,
@@ -130,6 +130,11 @@ async def _closed(client: Redis) -> None:
 
 def _as_error(endpoint: Endpoint, role: Role, error: Exception) -> EngineError:
     text = reply_text(error) if isinstance(error, RedisError) else str(error)
+    if isinstance(error, AuthenticationError) and any(it in text for it in NO_PASSWORD_SET):
+        return _AUTH[role](
+            f"the {role} {endpoint.address} has no password, and one was given: {error}",
+            hint="leave the password out, or give the user that it belongs to (redis://user@…)",
+        )
     if isinstance(error, AuthenticationError):
         return _AUTH[role](
             f"the {role} {endpoint.address} refuses the login: {error}",

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from engine.codec.command_text import encode
+from engine.endpoint import NO_PASSWORD_SET
 from engine.errors import (
     SourceAuthError,
     SourceError,
@@ -59,8 +60,6 @@ class _Step(Enum):
 _NOT_READY = ("LOADING", "NOMASTERLINK", "MASTERDOWN", "TRYAGAIN", "BUSY")
 _AUTH = ("NOAUTH", "WRONGPASS", "NOPERM")
 _AUTH_BEFORE_CODES = ("operation not permitted", "invalid password")
-# Before 6.0, and since (config.c knows no password, acl.c says so).
-_NO_PASSWORD_SET = ("Client sent AUTH, but no password is set", "without any password configured")
 _NOT_READY_HINTS = {
     "LOADING": "it is loading its data: wait until it is up",
     "NOMASTERLINK": "it is a replica without a link to its primary: repair that, or use the primary's address",
@@ -163,9 +162,7 @@ class Handshake:
         code = text.split(" ", 1)[0]
         if code == "READER":
             raise SourceRefused(text.removeprefix("READER "))  # what stands for the source says it
-        if code in _AUTH or any(
-            words in text for words in (*_AUTH_BEFORE_CODES, *_NO_PASSWORD_SET)
-        ):
+        if code in _AUTH or any(words in text for words in (*_AUTH_BEFORE_CODES, *NO_PASSWORD_SET)):
             raise self._auth_error(text)
         if code in _NOT_READY:
             raise SourceNotReady(
@@ -192,7 +189,7 @@ class Handshake:
                 f"{self._source} asks for a password and none was given",
                 hint="put it in the URL, in REDIS_FERRY_SOURCE_PASSWORD or in --source-password-file",
             )
-        if any(words in text for words in _NO_PASSWORD_SET):
+        if any(words in text for words in NO_PASSWORD_SET):
             return SourceAuthError(
                 f"{self._source} has no password, and one was given for {who}: {text}",
                 hint="leave the password out, or give the user that it belongs to (redis://user@…)",

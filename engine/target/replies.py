@@ -10,7 +10,7 @@ from itertools import islice
 from engine.codec.block import Block
 from engine.codec.command_text import command_at, commands_in
 from engine.codec.part_blocks import may_be_of_part
-from engine.endpoint import Endpoint
+from engine.endpoint import NO_PASSWORD_SET, Endpoint
 from engine.errors import EngineError, TargetAuthError, TargetNotReady, TargetRejected
 
 _HINTS = {
@@ -62,9 +62,6 @@ def raise_if_not_ready(endpoint: Endpoint, block: Block, reply: int, text: str) 
         what = f"{command} on key {_shown(key)}" if key else command
         raise TargetNotReady(f"{busy.message} ({what})", code=busy.code, hint=busy.hint)
 
-
-# Before 6.0, and since.
-_NO_PASSWORD_SET = ("Client sent AUTH, but no password is set", "without any password configured")
 
 # Errors by which a script fails here although it did not at the source.
 _OF_THE_TARGET = frozenset(
@@ -191,7 +188,7 @@ def auth_error(endpoint: Endpoint, text: str) -> EngineError:
             f"the target {endpoint.address} asks for a password and none was given",
             hint="put it in the URL, in REDIS_FERRY_TARGET_PASSWORD or in --target-password-file",
         )
-    if any(words in text for words in _NO_PASSWORD_SET):
+    if any(words in text for words in NO_PASSWORD_SET):
         return TargetAuthError(
             f"the target {endpoint.address} has no password, and one was given for {who}: {text}",
             hint="leave the password out, or give the user that it belongs to (redis://user@…)",

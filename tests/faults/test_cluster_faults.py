@@ -17,7 +17,13 @@ from tests.fix_servers import BINARIES, StartServer
 from tests.live.cluster_load import ClusterLoad
 from tests.live.cluster_sides import checkpoints, differences
 from tests.live.sides import offset_of
-from tests.servers.cluster import ClusterNode, RunningCluster, cut_off, offset_at_promotion
+from tests.servers.cluster import (
+    LACKING_BYTES,
+    ClusterNode,
+    RunningCluster,
+    cut_off,
+    offset_at_promotion,
+)
 
 pytestmark = [pytest.mark.live, pytest.mark.faults]
 NAME = "redis-8.2"
@@ -29,7 +35,6 @@ NAMES = [
 # when it is sent again.
 LOST_PRIMARY = ("target_reconnects", "slot_commands_skipped")
 MOVED_SLOTS = ("slot_waits", "topology_changes")
-LACKING_BYTES = 5000
 CONFIG = {"repl-diskless-sync-delay": 0, "repl-backlog-size": "32mb"}
 # Twelve servers on a busy machine: one that gets no turn for a second is not lost yet.
 UNHURRIED = {"cluster-node-timeout": 4000}

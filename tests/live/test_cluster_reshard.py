@@ -38,9 +38,8 @@ def reshard(cluster: RunningCluster, origin: ClusterNode, to: ClusterNode, cli: 
 
 
 def slot_count(cluster: RunningCluster, node: ClusterNode) -> int:
-    shard = cluster.map().shard_with([node.node_id])
-    assert shard is not None
-    return len(shard.slots)
+    shards = cluster.map().shards
+    return next(len(it.slots) for it in shards if it.primary.node_id == node.node_id)
 
 
 @pytest.mark.skipif(not WITH_CLI, reason="no server here comes with its redis-cli")

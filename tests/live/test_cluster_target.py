@@ -11,7 +11,6 @@ from engine.endpoint import parse_endpoint
 from engine.errors import TargetRejected
 from engine.settings import CrossSlotPolicy, DeliveryMode, Method, SpoolSettings
 from engine.supervision.states import TaskState
-from tests.faults.test_cluster_faults import LACKING_BYTES
 from tests.fix_servers import BINARIES, StartServer
 from tests.live.cluster_load import ClusterLoad
 from tests.live.cluster_sides import checkpoints, differences
@@ -19,6 +18,7 @@ from tests.live.running_task import MIB, Run, make_settings, migrate, running
 from tests.live.sides import offset_of
 from tests.live.test_cluster_source import catches_up
 from tests.servers.cluster import (
+    LACKING_BYTES,
     PATIENT,
     RunningCluster,
     cut_off,

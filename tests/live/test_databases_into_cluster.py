@@ -83,7 +83,7 @@ def test_one_that_turns_up_in_the_stream_ends_the_task_with_the_ways_on(
                 assert part in text
             # What is there is what the source had at one moment before: nothing of what came behind.
             found = everything(target)
-            counts = {key: int(value) for key, (_, value, _) in found.items()}
+            counts = {key: int(value) for key, (_, value, _, _) in found.items()}
             assert counts.pop(b"before") == 1
             told = sum(counts.values())
             assert counts == {b"n:%d" % n: len(range(n, told, 7)) for n in range(min(told, 7))}

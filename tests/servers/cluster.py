@@ -20,6 +20,7 @@ NODE_TIMEOUT_MS = 1000
 PATIENT = {"cluster-node-timeout": 15_000}
 START_SECONDS = 20.0
 POLL_SECONDS = 0.02
+LACKING_BYTES = 5000  # of what a replica that is cut off lacks at least
 KEYS_AT_ONCE = 100
 
 
