@@ -4,8 +4,8 @@ Each way starts a source and an empty target (a server, or a cluster of so many 
 sends mixed small writes to keys of all slots as fast as the source takes them; the clock stops when the target has
 the last one. CPU is redis-ferry's own from the first write to the last, without its start.
 
-`spread` is the worst case for transactions: the writes go to every slot in turn, so that few find another one of their slot
-to share a transaction with. How many did is told by the target's count of EXEC.
+`spread` is the worst case for transactions: the writes go to every slot in turn, so that none finds another one of its slot
+to share a transaction with. Whether that is so is told by the target's count of EXEC.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ SHARDS = (1, 3, 6)
 SPREAD_SHARDS = (3, 6)
 DELIVERIES = ("exactly-once", "at-least-once")
 WRITES = 2_000_000
+SPREAD_WRITES = 800_000
 START_TIMEOUT_SECONDS = 60.0
 MOST_CPU = 1.5
 LEAST_THROUGHPUT = 0.5
@@ -78,7 +79,7 @@ def _name(tree: str, shards: int, delivery: str, *, is_spread: bool = False) -> 
 def _measured(
     options: Options, root: Path, shards: int, delivery: str, *, is_spread: bool = False
 ) -> Figures:
-    count = options.scale.of(WRITES)
+    count = options.scale.of(SPREAD_WRITES if is_spread else WRITES)
     marker = secrets.token_hex(8)
     with source_server(options) as source, _target(options, shards) as (url, target):
         DATA_SETS[0].fill(source, Scale.SMALL)

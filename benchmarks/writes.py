@@ -23,6 +23,7 @@ from engine.codec.slots import slot_tags
 SEED = 20_240_301
 KEYS = 100_000
 LISTS = 2_000
+SPREAD_KEYS = 10  # of each slot
 INFLIGHT_BYTES = 1024 * 1024
 TICK_SECONDS = 0.001
 CHANNEL = b"benchmark:clock"
@@ -88,13 +89,16 @@ def mixed_writes(count: int) -> Iterator[bytes]:
 
 
 def spread_writes(count: int) -> Iterator[bytes]:
-    """`count` commands, one for each slot of a cluster in turn, so that a slot's come as far apart as they can."""
+    """`count` commands, one for each slot of a cluster in turn, of a size that makes a batch full before it meets a slot again.
+
+    So each command is a transaction of its own (engine/replay/shard_lanes.py, GATHER_BYTES).
+    """
     rng = random.Random(SEED)
     tags = slot_tags()
-    form = b"*3\r\n$3\r\nSET\r\n$10\r\n{%b}:%03d\r\n$32\r\n%032x\r\n"
+    form = b"*3\r\n$3\r\nSET\r\n$10\r\n{%b}:%03d\r\n$640\r\n%0640x\r\n"
     for number in range(count):
         turn, slot = divmod(number, SLOTS)
-        yield form % (tags[4 * slot : 4 * slot + 4], turn % 1000, rng.getrandbits(128))
+        yield form % (tags[4 * slot : 4 * slot + 4], turn % SPREAD_KEYS, rng.getrandbits(2560))
 
 
 def _pipelined(
