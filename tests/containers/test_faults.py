@@ -146,5 +146,5 @@ def test_nothing_of_a_server_is_left_after_it_was_stopped() -> None:
 
     server.stop()
 
-    assert name not in {it.name for it in client.containers.list(all=True)}
+    assert name not in {it.name for it in client.containers.list(all=True, ignore_removed=True)}
     assert network not in {it.name for it in engine().networks.list()}

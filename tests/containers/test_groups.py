@@ -22,10 +22,12 @@ def binary() -> Iterator[ServerBinary]:
     need_engine()
     if SERVER not in BINARIES:
         pytest.skip(f"no {SERVER} on this machine")
-    before = {it.id for it in engine().containers.list(all=True)}
+    before = {it.id for it in engine().containers.list(all=True, ignore_removed=True)}
     networks = {it.id for it in engine().networks.list()}
     yield BINARIES[SERVER]
-    left = {it for it in engine().containers.list(all=True) if it.id not in before}
+    left = {
+        it for it in engine().containers.list(all=True, ignore_removed=True) if it.id not in before
+    }
     assert [it.name for it in left if "redis-ferry-group" in it.name] == []
     assert [
         it.name

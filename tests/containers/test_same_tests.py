@@ -18,7 +18,11 @@ SERVER = "redis-8.2"
 
 
 def names_on(ground: Ground) -> list[str]:
-    return [it.name for it in engine().containers.list(all=True) if it.name.startswith(ground.name)]
+    return [
+        it.name
+        for it in engine().containers.list(all=True, ignore_removed=True)
+        if it.name.startswith(ground.name)
+    ]
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -104,7 +104,11 @@ def stack(image: str, request: pytest.FixtureRequest) -> Iterator[Stack]:
         yield it
     finally:
         it.compose("down", "--volumes")
-    left = [one.name for one in engine().containers.list(all=True) if it.name in one.name]
+    left = [
+        one.name
+        for one in engine().containers.list(all=True, ignore_removed=True)
+        if it.name in one.name
+    ]
     left += [one.name for one in engine().networks.list() if it.name in one.name]
     left += [one.name for one in engine().volumes.list() if it.name in one.name]
     assert left == []
