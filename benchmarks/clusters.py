@@ -173,29 +173,23 @@ def _tree_of(way: str) -> str:
 def _checks(summary: Figures) -> list[Check]:
     checks = []
     for shards in SHARDS:
-        exactly, at_least = (summary[_name("", shards, it)] for it in DELIVERIES)
+        exactly = summary[_name("", shards, DELIVERIES[0])]
         checks.append(
             Check(f"CPU a write, {shards} shards, × server", exactly["cpu_to_server"], MOST_CPU)
         )
-        checks.append(
-            Check(
-                f"exactly once, {shards} shards, × at least once",
-                exactly["writes_per_second"] / at_least["writes_per_second"],
-                LEAST_THROUGHPUT,
-                at_least=True,
-            )
-        )
-    for shards in SPREAD_SHARDS:
-        exactly, at_least = (summary[_name("", shards, it, is_spread=True)] for it in DELIVERIES)
-        checks.append(
-            Check(
-                f"exactly once, {shards} shards, writes spread over all slots, × at least once",
-                exactly["writes_per_second"] / at_least["writes_per_second"],
-                LEAST_THROUGHPUT,
-                at_least=True,
-            )
-        )
+        checks.append(_throughput_check(summary, shards, is_spread=False))
+    checks += [_throughput_check(summary, shards, is_spread=True) for shards in SPREAD_SHARDS]
     return checks
+
+
+def _throughput_check(summary: Figures, shards: int, *, is_spread: bool) -> Check:
+    exactly, at_least = (summary[_name("", shards, it, is_spread=is_spread)] for it in DELIVERIES)
+    return Check(
+        f"exactly once, {shards} shards{', spread' if is_spread else ''}, × at least once",
+        exactly["writes_per_second"] / at_least["writes_per_second"],
+        LEAST_THROUGHPUT,
+        at_least=True,
+    )
 
 
 def _table(options: Options, summary: Figures) -> Table:

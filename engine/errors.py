@@ -84,10 +84,10 @@ class SourceRefused(SourceError):
     """The source will not serve a replica."""
 
 
-def slots_moving(what: str) -> SourceRefused:
-    """Slots of a source cluster are on their way from one shard to another. what: what says so."""
+def slots_moving(what: str, *, how: str = "are moving") -> SourceRefused:
+    """Slots of a source cluster are on their way from one shard to another, or have been (how). what: what says so."""
     return SourceRefused(
-        f"slots of the source are moving: {what}",
+        f"slots of the source {how}: {what}",
         detail="what the old shard and the new one say of a moved key has no order in common, "
         "so keys of those slots may be wrong on the target",
         hint="finish the move; then migrate anew: redis-ferry tasks forget, an empty target, and the same command",

@@ -26,6 +26,7 @@ from engine.errors import (
     SourceNotReady,
     SourceRefused,
     SourceUnreachable,
+    slots_moving,
 )
 from engine.settings import ReadFrom, SpoolSettings, TaskSettings
 from engine.supervision.line_plan import ONLY_LINE, LinePlan
@@ -182,12 +183,7 @@ def _given_back(known: KnownShard) -> SourceRefused:
 
 
 def _moved(what: str) -> SourceRefused:
-    return SourceRefused(
-        f"slots of the source have moved since the task began: {what}",
-        detail="the old shard's DEL of a moved key and the new shard's RESTORE have no order in common, "
-        "so keys of those slots may be wrong on the target",
-        hint="finish the move; then migrate anew: redis-ferry tasks forget, an empty target, and the same command",
-    )
+    return slots_moving(what, how="have moved since the task began")
 
 
 def line_name(shard: Shard) -> str:
