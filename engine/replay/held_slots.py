@@ -13,11 +13,18 @@ import structlog
 from engine.checkpoint.cluster_claim import ClusterClaim
 from engine.cluster.topology import failed_over, place_in_redirection
 from engine.codec.block import Block
-from engine.codec.command_text import commands_in, encode
+from engine.codec.command_text import encode
 from engine.codec.slot_batch import SlotBatch
 from engine.codec.slot_router import HELD_QUEUE, SlotRouter
 from engine.endpoint import Endpoint
 from engine.errors import EngineError, InternalError, TargetLinkLost
+from engine.replay.held_commands import (
+    HeldPiece,
+    left_of,
+    pieces_left,
+    run_of,
+    transaction_piece,
+)
 from engine.replay.margin import LAG_SECONDS
 from engine.replay.shard_lanes import MOVING, Mark, ShardLanes
 from engine.stats import LineStats
@@ -35,11 +42,10 @@ _MULTI = encode("MULTI")
 
 @dataclass(slots=True)
 class _Held:
-    """commands: what was refused; a transaction is one piece. Sent again as a whole, or as what is left of it."""
+    """pieces: what is left to send; a transaction is one piece. text: the last reply that turned one away."""
 
     slot: int
-    commands: list[bytes]
-    replies: int
+    pieces: list[HeldPiece]
     is_transaction: bool
     offset: int
     mark: Mark
@@ -48,6 +54,16 @@ class _Held:
     next_at: float
     wait_seconds: float = FIRST_WAIT_SECONDS
     is_noted: bool = False
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether the next piece follows an ASK. A transaction needs key and checkpoint on one node: it does not."""
+        return bool(self.pieces[0].asked_at) and not self.is_transaction
+
+    @property
+    def bytes_held(self) -> int:
+        """Of all pieces."""
+        return sum(len(it.data) for it in self.pieces)
 
 
 class HeldSlots:
@@ -124,23 +140,22 @@ class HeldSlots:
         """A group was turned away: it and what comes for its slot waits."""
         slot, data, now = batch.slots[group], batch.group_data(group), time.monotonic()
         is_whole = batch.is_transaction and data.startswith(_MULTI)  # else a checkpoint alone
-        commands = (
-            [data] if is_whole else _left([encode(*it) for it in commands_in(data)], dict(refusals))
-        )
-        self._held[slot] = _Held(
+        text = refusals[0][1]
+        held = self._held[slot] = _Held(
             slot=slot,
-            commands=commands,
-            replies=batch.replies[group] if is_whole else 1,
+            pieces=[transaction_piece(data, batch.replies[group], text)]
+            if is_whole
+            else pieces_left(data, dict(refusals)),
             is_transaction=is_whole,
             offset=batch.offset,
             mark=mark,
-            text=refusals[0][1],
+            text=text,
             since=now,
-            next_at=now
-            if refusals[0][1].startswith("ASK") and not is_whole
-            else now + FIRST_WAIT_SECONDS,
+            next_at=now,
         )
-        self._held_bytes += sum(map(len, commands))
+        if not held.is_asked:
+            held.next_at += FIRST_WAIT_SECONDS
+        self._held_bytes += held.bytes_held
         self._router.move(slot, HELD_QUEUE)
         self._stats.slot_waits += 1
         self._more.set()
@@ -175,8 +190,8 @@ class HeldSlots:
         for it in self._held.values():
             if not it.is_noted and now - it.since > LAG_SECONDS:
                 it.is_noted = True
-                self._on_late(b"".join(it.commands))
-        if any(it.is_transaction or not it.text.startswith("ASK") for it in due):
+                self._on_late(b"".join(piece.data for piece in it.pieces))
+        if any(it.pieces[0].text and not it.is_asked for it in due):
             await self.refresh()
         ways: dict[tuple[str, bool], tuple[Endpoint, list[_Held]]] = {}
         for it in due:
@@ -204,21 +219,22 @@ class HeldSlots:
             self._lanes.apply_map()
 
     def _way(self, held: _Held) -> tuple[Endpoint, bool]:
-        """Where to send it. A transaction needs key and checkpoint on one node: it does not follow ASK."""
+        """Where to send its next pieces."""
         lane = self._lanes.lane_of(held.slot)
-        if held.is_transaction or not held.text.startswith("ASK"):
+        if not held.is_asked:
             return lane.endpoint, False
-        host, port = place_in_redirection(held.text, lane.endpoint.host)
+        host, port = place_in_redirection(held.pieces[0].text, lane.endpoint.host)
         return self._claim.endpoint_at(host, port), True
 
     async def _send(self, endpoint: Endpoint, some: list[_Held], is_asking: bool) -> None:
         link = await self._lanes.link_to(endpoint)
-        pieces = [(held, piece) for held in some for piece in held.commands]
-        data = b"".join((_ASKING if is_asking else b"") + piece for _, piece in pieces)
+        runs = [run_of(it.pieces) for it in some]
+        sent = [(held, piece) for held, run in zip(some, runs, strict=True) for piece in run]
+        data = b"".join((_ASKING if is_asking else b"") + piece.data for _, piece in sent)
         ends: list[int] = []
         total = 0
-        for held, _ in pieces:
-            total += held.replies + is_asking
+        for _, piece in sent:
+            total += piece.replies + is_asking
             ends.append(total)
         part = PartBlock(data=data, replies=total, offset=some[0].offset)
         await link.deliver(part)
@@ -227,31 +243,44 @@ class HeldSlots:
         for reply, element, text in part.errors:
             while reply >= ends[at]:
                 at += 1
-            held, piece = pieces[at]
+            held, piece = sent[at]
             if text.startswith(MOVING):
                 refused.setdefault(at, text)
             elif at not in refused:
                 block = Block(
-                    data=piece,
-                    replies=held.replies,
+                    data=piece.data,
+                    replies=piece.replies,
                     offset=held.offset,
                     is_transaction=held.is_transaction,
                 )
-                begins = ends[at] - held.replies
+                begins = ends[at] - piece.replies
                 self._on_error(endpoint, block, reply - begins, element, text)
-        for held in some:
-            first = next(n for n, (it, _) in enumerate(pieces) if it is held)
-            own = {n - first: text for n, text in refused.items() if pieces[n][0] is held}
-            if own:
-                self._keep(held, _left(held.commands, own), next(iter(own.values())))
-            else:
-                self._release(held)
+        first = 0
+        for held, run in zip(some, runs, strict=True):
+            own = {n: refused[first + n] for n in range(len(run)) if first + n in refused}
+            first += len(run)
+            self._keep(
+                held, [*left_of(run, own), *held.pieces[len(run) :]], own, was_asked=is_asking
+            )
 
-    def _keep(self, held: _Held, commands: list[bytes], text: str) -> None:
-        self._held_bytes += sum(map(len, commands)) - sum(map(len, held.commands))
-        held.commands, held.text = commands, text
-        held.next_at = time.monotonic() + held.wait_seconds
-        held.wait_seconds = min(held.wait_seconds * 2, LONGEST_WAIT_SECONDS)
+    def _keep(
+        self, held: _Held, left: list[HeldPiece], refused: Mapping[int, str], *, was_asked: bool
+    ) -> None:
+        """Go on with what is `left`: at once if something was taken or another node was told, else after a while."""
+        has_moved_on = len(left) < len(held.pieces)
+        self._held_bytes -= held.bytes_held
+        held.pieces = left
+        if not left:
+            self._release(held)
+            return
+        self._held_bytes += held.bytes_held
+        held.text = next(iter(refused.values()), held.text)
+        held.next_at = time.monotonic()
+        if has_moved_on:
+            held.wait_seconds = FIRST_WAIT_SECONDS
+        elif was_asked or not held.is_asked:
+            held.next_at += held.wait_seconds
+            held.wait_seconds = min(held.wait_seconds * 2, LONGEST_WAIT_SECONDS)
 
     def _release(self, held: _Held) -> None:
         lane, slot = self._lanes.lane_of(held.slot), held.slot
@@ -259,7 +288,6 @@ class HeldSlots:
         if behind and time.monotonic() - held.since > LAG_SECONDS:
             self._on_late(behind)
         del self._held[slot]
-        self._held_bytes -= sum(map(len, held.commands))
         self._router.move(slot, lane.number)
         if behind:
             lane.note(held.mark)
@@ -272,13 +300,3 @@ class HeldSlots:
         if text is not None and now - self._told_at > TELL_SECONDS:
             self._told_at = now
             log.warning("slot.waits", slots=sorted(self._held)[:20], why=text)
-
-
-def _left(commands: Sequence[bytes], refused: Mapping[int, str]) -> list[bytes]:
-    """What is to be sent again.
-
-    Behind one of several keys (TRYAGAIN) all: its keys may have been written again by those that were taken.
-    """
-    if any(text.startswith("TRYAGAIN") for text in refused.values()):
-        return list(commands[min(refused) :])
-    return [commands[n] for n in sorted(refused)]
