@@ -25,6 +25,7 @@ from engine.errors import EngineError
 from engine.replay.cluster_routing import ClusterRouting
 from engine.replay.delivery import DeliveryEvents
 from engine.replay.held_slots import HeldSlots
+from engine.replay.owed import Key
 from engine.replay.primary_watch import PrimaryWatch
 from engine.replay.shard_lanes import GATHER_STEP_SECONDS, LaneEvents, Mark, ShardLanes
 from engine.replay.sweep_block import SweepBlock
@@ -56,8 +57,8 @@ SWEEP_BYTES = 4 * 1024 * 1024
 class ClusterDelivery:
     """The way to all shards. The interface is that of Delivery, and of its link.
 
-    skip_until: the highest offset that a slot has; no sweep before it. is_in_snapshot: what is sent is of one. on_late: called with commands that reached the target
-    late, as those of a slot that waited.
+    skip_until: the highest offset that a slot has; no sweep before it. is_in_snapshot: what is sent is of one. on_doubt: called with keys that may
+    not be on the target as they are at the source: commands of a slot that waited were late, or applied twice.
     """
 
     def __init__(
@@ -98,7 +99,7 @@ class ClusterDelivery:
             claim,
             self._lanes,
             stats,
-            on_late=self._note_late,
+            on_doubt=self._note_doubt,
             on_error=self._take_error,
             on_settled=self._on_batch,
             on_failed=self._fail,
@@ -125,7 +126,7 @@ class ClusterDelivery:
         self.is_in_snapshot = self.has_written = self._told_of_split = False
         self.scripts_failed = 0
         self.on_block: Callable[[Block], None] | None = None
-        self.on_late: Callable[[bytes], None] | None = None
+        self.on_doubt: Callable[[set[Key]], None] | None = None
         self.on_missing: Callable[[int, list[bytes]], None] | None = None
         self.on_unloadable: Callable[[int, list[bytes]], None] | None = None
         self.on_part_error: Callable[[list[bytes], str], bool] | None = None
@@ -358,9 +359,9 @@ class ClusterDelivery:
     ) -> None:
         self._held.hold(batch, group, refusals, mark)
 
-    def _note_late(self, commands: bytes) -> None:
-        if self.on_late is not None:
-            self.on_late(commands)
+    def _note_doubt(self, keys: set[Key]) -> None:
+        if self.on_doubt is not None:
+            self.on_doubt(keys)
 
     def _take_error(
         self, endpoint: Endpoint, block: Block, reply: int, element: int, text: str

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from engine.codec.block import Block
 from engine.endpoint import Endpoint
 from engine.errors import EngineError
+from engine.replay.owed import Key
 from engine.replay.primary_watch import PrimaryWatch, refuse_replaced
 from engine.replay.token_bucket import TokenBucket
 from engine.settings import TargetSettings
@@ -34,7 +35,7 @@ class Delivery:
     """The way to one target shard.
 
     has_written: anything of the source's was sent. on_block: called with each block of the stream that is confirmed.
-    on_late: see ClusterDelivery.
+    on_doubt: see ClusterDelivery.
     """
 
     def __init__(self, *, limiter: TokenBucket, stats: LineStats, events: DeliveryEvents) -> None:
@@ -46,7 +47,7 @@ class Delivery:
         self.has_written = False
         self.trouble: str | None = None
         self.on_block: Callable[[Block], None] | None = None
-        self.on_late: Callable[[bytes], None] | None = None
+        self.on_doubt: Callable[[set[Key]], None] | None = None
 
     async def open(
         self, endpoint: Endpoint, settings: TargetSettings, *, client_name: str, policy: ReplyPolicy

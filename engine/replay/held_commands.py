@@ -46,7 +46,7 @@ def pieces_left(data: bytes, refused: Mapping[int, str]) -> list[HeldPiece]:
 def left_of(pieces: Iterable[HeldPiece], refused: Mapping[int, str]) -> list[HeldPiece]:
     """What is to be sent again: what was turned away, and what was taken behind it and has a key of it, else that one would come too late.
 
-    The second kind is applied twice; only commands without a transaction around them come here (at-least-once).
+    The second kind is applied twice (`taken_twice`); without a transaction around them (at-least-once) commands can come to this.
     """
     left: list[HeldPiece] = []
     late: set[bytes] = set()
@@ -61,6 +61,16 @@ def left_of(pieces: Iterable[HeldPiece], refused: Mapping[int, str]) -> list[Hel
         is_any_late = is_any_late or piece.keys is None
         late |= piece.keys or frozenset()
     return left
+
+
+def taken_twice(left: Sequence[HeldPiece]) -> frozenset[bytes]:
+    """The keys that are not as they should be when all that is left is applied: a command on them came too early, and comes again.
+
+    Of commands that the table does not know the keys are not told.
+    """
+    if all(it.text for it in left):
+        return frozenset()
+    return frozenset().union(*(it.keys or () for it in left))
 
 
 def run_of(pieces: Sequence[HeldPiece]) -> Sequence[HeldPiece]:

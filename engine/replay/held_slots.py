@@ -23,9 +23,12 @@ from engine.replay.held_commands import (
     left_of,
     pieces_left,
     run_of,
+    taken_twice,
     transaction_piece,
 )
 from engine.replay.margin import LAG_SECONDS
+from engine.replay.owed import Key
+from engine.replay.renewals import keys_in_doubt
 from engine.replay.shard_lanes import MOVING, Mark, ShardLanes
 from engine.stats import LineStats
 from engine.target.slot_link import PartBlock
@@ -69,7 +72,7 @@ class _Held:
 class HeldSlots:
     """Those that wait.
 
-    on_late: called with commands that reach the target late: what they renew may be over there. on_error: a node, and an error reply
+    on_doubt: called with keys that may not be on the target as they are at the source. on_error: a node, and an error reply
     of it that has nothing to do with a move. on_settled: a slot goes on.
     """
 
@@ -80,7 +83,7 @@ class HeldSlots:
         lanes: ShardLanes,
         stats: LineStats,
         *,
-        on_late: Callable[[bytes], None],
+        on_doubt: Callable[[set[Key]], None],
         on_error: Callable[[Endpoint, Block, int, int, str], None],
         on_settled: Callable[[], None],
         on_failed: Callable[[EngineError], None],
@@ -89,7 +92,7 @@ class HeldSlots:
         self._claim = claim
         self._lanes = lanes
         self._stats = stats
-        self._on_late = on_late
+        self._on_doubt = on_doubt
         self._on_error = on_error
         self._on_settled = on_settled
         self._on_failed = on_failed
@@ -158,6 +161,9 @@ class HeldSlots:
         self._held_bytes += held.bytes_held
         self._router.move(slot, HELD_QUEUE)
         self._stats.slot_waits += 1
+        twice = taken_twice(held.pieces)
+        if twice:
+            self._on_doubt({(0, key) for key in twice})
         self._more.set()
 
     # ---- until each has settled
@@ -190,7 +196,7 @@ class HeldSlots:
         for it in self._held.values():
             if not it.is_noted and now - it.since > LAG_SECONDS:
                 it.is_noted = True
-                self._on_late(b"".join(piece.data for piece in it.pieces))
+                self._on_doubt(keys_in_doubt(b"".join(piece.data for piece in it.pieces)))
         if any(it.pieces[0].text and not it.is_asked for it in due):
             await self.refresh()
         ways: dict[tuple[str, bool], tuple[Endpoint, list[_Held]]] = {}
@@ -286,7 +292,7 @@ class HeldSlots:
         lane, slot = self._lanes.lane_of(held.slot), held.slot
         behind = self._router.slot_data(slot)
         if behind and time.monotonic() - held.since > LAG_SECONDS:
-            self._on_late(behind)
+            self._on_doubt(keys_in_doubt(behind))
         del self._held[slot]
         self._router.move(slot, lane.number)
         if behind:

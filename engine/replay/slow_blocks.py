@@ -59,10 +59,6 @@ class SlowBlocks:
         if block.is_exact and _is_slow(block):
             self._note([block])
 
-    def note_late(self, commands: bytes) -> None:
-        """Those of a slot that waited: what they renew may have expired on the target."""
-        self._settling.note_in_doubt(keys_in_doubt(commands))
-
     def begin(self, block: Block) -> None:
         """The open block is closed and about to be sent: keys noted before may have moved in it."""
         if self._follows_open_block and block.moves_keys:

@@ -107,7 +107,7 @@ class StreamPhase:
             StreamOutOfStep, and what ended either side.
         """
         self._delivery.on_block = self._slow.note_confirmed
-        self._delivery.on_late = self._slow.note_late if self._margin is not None else None
+        self._delivery.on_doubt = self._settling.note_in_doubt if self._margin is not None else None
         watching = asyncio.create_task(self._slow.watch(), name="watch-slow-blocks")
         try:
             end = await self._run()
@@ -118,7 +118,7 @@ class StreamPhase:
             await self._delivery.drain()
         finally:
             await end_tasks(watching)
-            self._delivery.on_block = self._delivery.on_late = None
+            self._delivery.on_block = self._delivery.on_doubt = None
             self._slow.note()
             self._settling.confirm(self._delivery)
             self._settling.save()

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import random
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from engine.codec.slots import key_slot
+from engine.demo.servers import RunningServer
 from engine.replay import held_slots
 from engine.settings import DeliveryMode
 from engine.supervision.states import TaskState
@@ -37,6 +41,18 @@ async def half_moved(target: RunningCluster) -> ClusterNode:
 async def settles(target: RunningCluster, to: ClusterNode) -> None:
     await asyncio.to_thread(target.move_keys, SLOT, to)
     await asyncio.to_thread(target.finish_move, SLOT, to)
+
+
+async def pipelined(source: RunningServer, commands: Iterable[Sequence[Any]]) -> None:
+    """All at once, so that they reach the target in few batches."""
+
+    def write() -> None:
+        with source.client() as client, client.pipeline(transaction=False) as pipeline:
+            for command in commands:
+                pipeline.execute_command(*command)
+            pipeline.execute(raise_on_error=False)  # RENAME of what is not there
+
+    await asyncio.to_thread(write)
 
 
 async def waits_for_the_slot(run: Run) -> str:
@@ -87,6 +103,92 @@ async def test_a_slot_that_does_not_settle_waits_alone(
             assert status.error is None
             assert (status.full_resyncs, status.target_reconnects) == (1, 0), status
             assert await asyncio.to_thread(differences, source, target) == []
+
+
+@pytest.mark.parametrize("delivery", list(DeliveryMode))
+async def test_keys_of_both_nodes_in_one_batch(
+    delivery: DeliveryMode, start_server: StartServer, tmp_path: Path
+) -> None:
+    """Each command goes to the node that has its key: else a key would be made on the other one, and stay there."""
+    source = start_server(NAME, config=CONFIG)
+    with (
+        RunningCluster(BINARIES[NAME], replicas=0, config=PATIENT) as target,
+        source.client() as client,
+    ):
+        for key in KEYS:
+            client.rpush(key, "before")
+        async with running(settings_to(source, target, tmp_path, delivery=delivery)) as run:
+            await run.reaches_offset(offset_of(source))
+            to = await half_moved(target)
+            await pipelined(
+                source,
+                [
+                    *(("RPUSH", key, "x") for key in KEYS),
+                    ("DEL", *KEYS[::3]),
+                    ("RPUSH", KEYS[0], "y"),
+                ],
+            )
+            await run.reaches(lambda: run.task.status().slot_waits > 0, "the slot waits")
+            if delivery is DeliveryMode.AT_LEAST_ONCE:
+                origin = await asyncio.to_thread(target.primary_of, SLOT)
+                there = {
+                    it: set(it.ask("CLUSTER", "GETKEYSINSLOT", SLOT, 99)) for it in (origin, to)
+                }
+                assert not there[origin] & there[to]
+            await settles(target, to)
+            await run.reaches_offset(offset_of(source))
+            status = run.task.status()
+            assert (status.full_resyncs, status.target_reconnects) == (1, 0), status
+            assert await asyncio.to_thread(differences, source, target) == []
+
+
+def any_command(chance: random.Random, keys: Sequence[str]) -> Sequence[Any]:
+    """One whose effect depends on the order, of one key or several."""
+    a, b, c = chance.sample(keys, 3)
+    value = chance.randrange(6)
+    return chance.choice(
+        [
+            ("SADD", a, value, value + 1),
+            ("SADD", a, value),
+            ("SREM", a, value),
+            ("SMOVE", a, b, value),
+            ("SUNIONSTORE", a, b, c),
+            ("SDIFFSTORE", a, b, c),
+            ("RENAME", a, b),
+            ("DEL", a, b),
+            ("DEL", a),
+            ("INCR", f"{{{TAG}}}n{value}"),
+        ]
+    )
+
+
+@pytest.mark.parametrize("delivery", list(DeliveryMode))
+@pytest.mark.parametrize("seed", range(2))
+async def test_any_commands_while_the_keys_go_over_one_by_one(
+    seed: int, delivery: DeliveryMode, start_server: StartServer, tmp_path: Path
+) -> None:
+    source = start_server(NAME, config=CONFIG)
+    chance = random.Random(seed)
+    keys = [f"{{{TAG}}}{n}" for n in range(8)]
+    with RunningCluster(BINARIES[NAME], replicas=0, config=PATIENT) as target:
+        async with running(settings_to(source, target, tmp_path, delivery=delivery)) as run:
+            await run.reaches(lambda: run.task.state is TaskState.STREAM, "the stream")
+            for _ in range(4):
+                await pipelined(source, [any_command(chance, keys) for _ in range(60)])
+                await run.reaches_offset(offset_of(source))
+                origin = await asyncio.to_thread(target.primary_of, SLOT)
+                to = next(it for it in target.primaries() if it.node_id != origin.node_id)
+                await asyncio.to_thread(target.begin_move, SLOT, to)
+                for _ in range(8):
+                    await asyncio.to_thread(target.move_keys, SLOT, to, most=1)
+                    for _ in range(chance.randrange(3)):
+                        await pipelined(source, [any_command(chance, keys) for _ in range(12)])
+                await settles(target, to)
+                await run.reaches_offset(offset_of(source))
+                assert await asyncio.to_thread(differences, source, target) == []
+            status = run.task.status()
+            assert status.slot_waits > 0
+            assert (status.full_resyncs, status.target_reconnects) == (1, 0), status
 
 
 async def test_what_a_slot_may_hold_is_bounded(
