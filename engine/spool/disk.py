@@ -29,6 +29,7 @@ log = structlog.get_logger("engine.spool")
 
 RECORD_BYTES = 64 * 1024  # small chunks are joined up to this
 RETRY_SECONDS = 1.0
+BLOCKS_LATE = 4  # so many unwritten ones that need not be written any more are forgotten
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +37,7 @@ class DiskEvents:
     """What the spool hears of.
 
     on_written: so many of the oldest unwritten chunks are on disk now, from the first place to the second.
-    on_read: the records that stood behind the cursor, or none and the error. on_blocked: `blocked` changed.
+    on_read: the records that stood behind the cursor, or none and the error. on_blocked: `blocked` changed, or something can be written again.
     """
 
     on_written: Callable[[int, Place, Place], None]
@@ -78,6 +79,8 @@ class Disk:
         self._jobs: set[asyncio.Future[Any]] = set()
         self._retry: asyncio.TimerHandle | None = None
         self._write_job: asyncio.Future[Written] | None = None
+        self._writing: list[Chunk] = []  # the oldest of `unwritten`
+        self._is_abandoned = False  # what is written is of no use any more
         self._read_job: asyncio.Future[tuple[list[ReadRecord], int]] | None = None
         self._has_active = False  # the queue's last file is the one being written
         self._is_closed = False
@@ -141,14 +144,18 @@ class Disk:
 
     def _write(self, batch: Batch) -> None:
         job = self._run(self._files.write, batch.header, batch.chunks)
-        self._write_job = job
+        self._write_job, self._writing = job, batch.chunks
         job.add_done_callback(partial(self._note_written, batch))
 
     def _note_written(self, batch: Batch, job: asyncio.Future[Written]) -> None:
         error = None if job.cancelled() else job.exception()
         if job.cancelled() or job is not self._write_job:
             return  # dropped meanwhile
-        self._write_job = None
+        self._write_job, self._writing = None, []
+        if self._is_abandoned:
+            self._is_abandoned = False
+            self._events.on_blocked()
+            return
         if isinstance(error, OSError):
             self._note_failure(error)
             return
@@ -261,6 +268,26 @@ class Disk:
         if self.blocked is not None:
             self._try_again()
 
+    def forget_done(self, is_done: Callable[[Chunk], bool]) -> None:
+        """Let go of what waits to be written and need not be any more, with all files before it: nobody reads them again.
+
+        Where the disk is slower than the target it would pile up in memory. A write under way ends, and its file goes.
+        """
+        if self.unwritten_bytes <= BLOCKS_LATE * self._block_bytes:
+            return
+        if not is_done(self._writing[-1] if self._writing else self.unwritten[0]):
+            return
+        while self.unwritten and is_done(self.unwritten[0]):
+            self.unwritten_bytes -= len(self.unwritten.popleft().data)
+        self._is_abandoned, self._writing = self.is_writing, []
+        self._read_job = None
+        self._has_active = False
+        segments = self.queue.clear()
+        if segments or self.is_writing:
+            self._run(self._files.remove_own, [it.path for it in segments])
+        if self.blocked is not None:
+            self._try_again()
+
     def drop(self) -> None:
         """Remove all files; what is under way is of no use any more."""
         was_writing = self.is_writing
@@ -271,6 +298,7 @@ class Disk:
 
     def _forget(self) -> list[Segment]:
         self._write_job = self._read_job = None
+        self._writing, self._is_abandoned = [], False
         self._has_active = False
         return self.queue.clear()
 

@@ -143,8 +143,7 @@ class Held(Waiting):
     def _put_spilling(self, chunk: Chunk) -> None:
         assert self._spill is not None
         self._spill.add(chunk)
-        is_memory_full = self.memory_bytes_held >= self._read_cap + self._low
-        if not self._spill.disk.is_writing or self._spill.is_behind or is_memory_full:
+        if not self._spill.disk.is_writing or self._spill.is_behind or self._is_memory_full:
             self._note_change()  # else the end of the write does it
 
     def _note_taken(self, chunk: Chunk) -> None:
@@ -176,6 +175,9 @@ class Held(Waiting):
         self._release_files()
         if not self._is_spilling:
             return  # that made the room
+        spill.disk.forget_done(self._is_done)
+        if not self._is_spilling:
+            return
         spill.take(0)
         if self._has_caught_up(spill):
             self._stop_spilling(spill)
@@ -184,8 +186,7 @@ class Held(Waiting):
             if self._window.read_bytes > self._read_cap:
                 self._limit_tail()
             # What is read and not confirmed stays in memory until it is written.
-            is_memory_full = self.memory_bytes_held >= self._read_cap + self._low
-            if spill.is_behind or is_memory_full:
+            if spill.is_behind or self._is_memory_full:
                 self._gate.shut()
             elif spill.has_room:
                 self._gate.open()
@@ -219,6 +220,10 @@ class Held(Waiting):
         self._open_gate()
         self._release_files()
 
+    @property
+    def _is_memory_full(self) -> bool:
+        return self.memory_bytes_held >= self._read_cap + self._low
+
     def _limit_tail(self) -> None:
         """More is kept of what was read than memory has room for."""
         spill, window = self._spill, self._window
@@ -230,6 +235,12 @@ class Held(Waiting):
         window.shrink(self._read_cap, before=max(self._released, on_disk or 0))
         if not is_spilling and window.read_bytes > self._read_cap:
             self._start_spilling()
+
+    def _is_done(self, chunk: Chunk) -> bool:
+        """Whether nobody needs a chunk again: of the stream the target has it, of a snapshot the reader."""
+        if chunk.section is Section.STREAM:
+            return chunk.end_offset <= self._released
+        return chunk.end_offset <= self._snapshot_end - self._snapshot_unread_bytes
 
     def _release_files(self) -> None:
         if self._spill is not None:

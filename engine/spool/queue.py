@@ -205,8 +205,8 @@ class SpoolQueue(Held):
 
         Back or forward; `offset` counts as released from now on. False, and nothing changes, if that place is
         not held. The tail before the released offset is in memory only: going back into it while there are
-        files, these do not reach back to the checkpoint until it has passed their start again, and a crash
-        in between needs the source's backlog.
+        files, these do not reach back to the checkpoint until it has passed their start again. A crash in between needs the
+        source's backlog, and so does another loss when more than memory has room for was read meanwhile.
         """
         if not self._has_begun or self._has_unread_snapshot:
             return False

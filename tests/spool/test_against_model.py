@@ -18,6 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from engine.errors import SpoolDamaged
 from engine.position import Position
 from engine.spool.chunk import Section
+from engine.spool.disk import BLOCKS_LATE
 from engine.spool.segment import MAX_HISTORIES
 from engine.spool.spool import Spool
 from tests.spool.streams import content, files_of, next_chunk, put, put_stream, settle, small
@@ -305,13 +306,20 @@ class SpoolLife(RuleBasedStateMachine):
         assert spool.end_offset == self.end
         if self.snapshot_is_read:
             assert spool.read_offset == self.read
-            assert spool.start_offset <= self.released
+            files_start = spool._spill.disk.queue.start_offset
+            if files_start is None or files_start <= self.released:  # else see Spool.rewind
+                assert spool.start_offset <= self.released
             assert spool.covers(Position(spool.replid_at(self.read), self.read))
         window = spool._window
         late = spool._spill._late
         in_memory = sum(len(it.data) for it in (*window.tail, *window.unread, *late))
         assert spool.memory_bytes_held == in_memory
         assert spool.memory_bytes_held <= 1000 + 300 + 1000 + 4 * 700
+        unwritten = spool._spill.disk.unwritten
+        held = {id(it): it for it in (*window.tail, *window.unread, *late, *unwritten)}
+        beside = sum(len(it.data) for it in held.values()) - in_memory
+        assert spool._spill.disk.unwritten_bytes == sum(len(it.data) for it in unwritten)
+        assert beside <= BLOCKS_LATE * 256 + 256 + 700  # also when the disk does nothing
         assert (spool.blocked is not None) == (not self.is_reading)
         if not spool._is_spilling:
             assert in_memory >= unread
