@@ -1,5 +1,5 @@
 from engine.codec.command_reader cimport KEPT_ARGUMENTS, CommandReader
-from engine.codec.slot_rules cimport RULE_FIRST, RULE_LAST, find_rule
+from engine.codec.slot_rules cimport RULE_FIRST, RULE_LAST, rule_before_key
 from engine.codec.slots cimport slot_of
 
 cdef enum:
@@ -12,5 +12,6 @@ cdef class SlotIndex:
     cdef Py_ssize_t count
     cdef long long ends_at
     cdef int note(self, CommandReader reader, long long end) except -1
+    cdef int grow(self) except -1
     cdef int append(self, long long number) except -1
     cdef take(self, long long end)

@@ -10,7 +10,7 @@ except ModuleNotFoundError:
     from engine.codec import cython_shim as cython
 if not cython.compiled:
     from engine.codec.command_reader import KEPT_ARGUMENTS
-    from engine.codec.slot_rules import RULE_FIRST, RULE_LAST, find_rule
+    from engine.codec.slot_rules import RULE_FIRST, RULE_LAST, rule_before_key
     from engine.codec.slots import slot_of
 
     INDEX_SHIFT = 44
@@ -29,15 +29,18 @@ class SlotIndex:
         self.count = 0
         self.ends_at = 0
 
+    @cython.boundscheck(False)
+    @cython.wraparound(False)
     def note(self, reader, end):
         """Note the command that `reader` has at hand, which ends at `end` of the block."""
-        rule: cython.Py_ssize_t = find_rule(
-            reader.ptr, reader.argument_start[0], reader.argument_bytes[0]
-        )
+        rule: cython.Py_ssize_t
         first: cython.Py_ssize_t
         last: cython.Py_ssize_t
         start: cython.longlong
         slot: cython.longlong
+        if reader.arguments_done < 2:
+            return 0
+        rule = rule_before_key(reader.ptr, reader.argument_start[0], reader.argument_bytes[0])
         if rule < 0:
             return 0
         first = RULE_FIRST[rule]
@@ -52,15 +55,22 @@ class SlotIndex:
         if start != self.ends_at:
             self.append(start)
         slot = slot_of(reader.ptr, reader.argument_start[first], reader.argument_bytes[first])
-        self.append(((slot + 1) << INDEX_SHIFT) | end)
+        if self.count == self.capacity:
+            self.grow()
+        self.numbers[self.count] = ((slot + 1) << INDEX_SHIFT) | end
+        self.count += 1
         self.ends_at = end
+        return 0
+
+    def grow(self):
+        self.made = self.made * 2
+        self.numbers = self.made
+        self.capacity *= 2
         return 0
 
     def append(self, number):
         if self.count == self.capacity:
-            self.made = self.made * 2
-            self.numbers = self.made
-            self.capacity *= 2
+            self.grow()
         self.numbers[self.count] = number
         self.count += 1
         return 0

@@ -36,6 +36,7 @@ cdef class SlotQueue:
     cdef object members
     cdef bint has_strangers
     cdef int clear(self) except -1
+    cdef int take_over(self, bytes owner) except -1
     cdef int grow(self) except -1
     cdef doubled(self, str kind, numbers)
     cdef int append(self, int slot, bytes owner, const unsigned char* source, Py_ssize_t start, Py_ssize_t count, bint is_first) except -1

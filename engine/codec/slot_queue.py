@@ -48,6 +48,12 @@ class SlotQueue:
             self.origins = []
         return 0
 
+    def take_over(self, owner):
+        """Keep a block alive."""
+        self.owners.append(owner)
+        self.last_owner = owner
+        return 0
+
     def grow(self):
         self.starts = self.doubled("q", self.starts)
         self.numbers = self.doubled("q", self.numbers)
@@ -69,8 +75,7 @@ class SlotQueue:
         if entry == self.capacity:
             self.grow()
         if owner is not self.last_owner:
-            self.owners.append(owner)
-            self.last_owner = owner
+            self.take_over(owner)
         if cython.compiled:
             self.starts[entry] = cython.cast(cython.longlong, source + start)
         else:

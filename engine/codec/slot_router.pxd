@@ -6,6 +6,7 @@ from engine.codec.slot_queue cimport (
     COMMANDS,
     PLACE,
     SIZE,
+    SIZE_BITS,
     WRITTEN,
     SlotQueue,
     prefetch,

@@ -23,6 +23,7 @@ if not cython.compiled:
         COMMANDS,
         PLACE,
         SIZE,
+        SIZE_BITS,
         WRITTEN,
         SlotQueue,
         prefetch,
@@ -269,31 +270,64 @@ class SlotRouter(CommandReader):
     def take_indexed(self, offset):
         """Take commands whose slots are known, up to the first one that has to be read."""
         entry: cython.Py_ssize_t = self.index_at
+        entries: cython.Py_ssize_t = self.index_entries
+        index: cython.longlong[::1] = self.index
+        records: cython.longlong[::1] = self.records
+        is_plain: cython.bint = not self.in_transaction and not (self.has_skip and offset >= 0)
+        owner: bytes = self.block
+        queue: SlotQueue
+        home: cython.Py_ssize_t
+        place: cython.Py_ssize_t
+        count: cython.longlong
+        record: cython.Py_ssize_t
         number: cython.longlong
         end: cython.longlong
         slot: cython.int
         at: cython.longlong = self.block_at
         if cython.compiled:
-            data: cython.p_uchar = self.block
+            data: cython.p_uchar = owner
         else:
-            data = self.block
-        while entry < self.index_entries:
-            if cython.compiled and entry + AHEAD < self.index_entries:
+            data = owner
+        while entry < entries:
+            if cython.compiled and entry + AHEAD < entries:
                 prefetch(
-                    cython.address(
-                        self.records[4 * max(self.index[entry + AHEAD] >> INDEX_SHIFT, 1) - 4]
-                    )
+                    cython.address(records[4 * max(index[entry + AHEAD] >> INDEX_SHIFT, 1) - 4])
                 )
-            number = self.index[entry]
+            number = index[entry]
             end = number & ((cython.cast(cython.longlong, 1) << INDEX_SHIFT) - 1)
             slot = cython.cast(cython.int, number >> INDEX_SHIFT) - 1
             entry += 1
             if slot < 0 or (self.tainted is not None and self.tainted[slot] != 0):
-                self.add_bytes(self.block[at:end])
+                self.add_bytes(owner[at:end])
                 at = end
                 break
-            if self.is_to_take(slot, offset):
-                self.append(slot, self.block, data, at, end - at)
+            record = 4 * slot
+            home = records[record + PLACE] >> PLACE_BITS
+            if home == HELD:
+                if is_plain or self.is_to_take(slot, offset):
+                    self.append(slot, owner, data, at, end - at)
+            elif is_plain or self.is_to_take(slot, offset):
+                # As `append` of ours and the queue's, without the calls: this is the way of most commands.
+                queue = cython.cast(SlotQueue, self.queues[home])
+                place = queue.entries
+                count = end - at
+                if place == queue.capacity:
+                    queue.grow()
+                if owner is not queue.last_owner:
+                    queue.take_over(owner)
+                if cython.compiled:
+                    queue.starts[place] = cython.cast(cython.longlong, data + at)
+                else:
+                    queue.starts[place] = at
+                    queue.origins.append(owner)
+                queue.numbers[place] = (cython.cast(cython.longlong, slot + 1) << SIZE_BITS) | count
+                queue.entries = place + 1
+                queue.size += count
+                if records[record + COMMANDS] == 0:
+                    queue.touched[queue.touched_slots] = slot
+                    queue.touched_slots += 1
+                records[record + SIZE] += count
+                records[record + COMMANDS] += 1
             at = end
         self.block_at = at
         self.index_at = entry

@@ -24,10 +24,11 @@ from engine.endpoint import Endpoint
 from engine.errors import EngineError
 from engine.replay.cluster_routing import ClusterRouting
 from engine.replay.delivery import DeliveryEvents
+from engine.replay.gather_steps import STEP_SECONDS
 from engine.replay.held_slots import HeldSlots
 from engine.replay.owed import Key
 from engine.replay.primary_watch import PrimaryWatch
-from engine.replay.shard_lanes import GATHER_STEP_SECONDS, LaneEvents, Mark, ShardLanes
+from engine.replay.shard_lanes import LaneEvents, Mark, ShardLanes
 from engine.replay.sweep_block import SweepBlock
 from engine.replay.token_bucket import TokenBucket
 from engine.settings import TaskSettings
@@ -281,7 +282,7 @@ class ClusterDelivery:
         self.raise_error()
         if self.blocks_inflight >= blocks:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(GATHER_STEP_SECONDS):
+                async with asyncio.timeout(STEP_SECONDS):
                     await self._wait()
             self.raise_error()
 

@@ -21,6 +21,7 @@ from engine.codec.slot_batch import SlotBatch
 from engine.codec.slot_router import SlotRouter
 from engine.endpoint import Endpoint
 from engine.errors import EngineError, InternalError
+from engine.replay.gather_steps import LOAD_BYTES, GatherSteps
 from engine.settings import TargetSettings
 from engine.stats import LineStats
 from engine.target.replies import ReplyPolicy
@@ -29,12 +30,10 @@ from engine.target.slot_link import PartBlock, SlotLink
 MOVING = ("MOVED", "ASK", "TRYAGAIN")
 # Under load a batch gathers for so long at most, and so many bytes over all shards, so that a slot's transaction holds several
 # commands: it costs the same for one and for ten; without transactions, so that not every few commands are a batch.
-# Load is: so many bytes in the queues at once, and in each step of the wait.
+# Load is: so many bytes in the queues at once, and in each step of the wait (gather_steps.py).
 GATHER_SECONDS = 0.08
 PLAIN_GATHER_SECONDS = 0.02
-GATHER_STEP_SECONDS = 0.01
 GATHER_BYTES = 8 * 1024 * 1024
-LOAD_BYTES = 64 * 1024
 
 
 class Mark(NamedTuple):
@@ -111,6 +110,7 @@ class ShardLanes:
         self._whole = asyncio.Event()
         self._whole.set()
         self._is_settled = True
+        self._steps = GatherSteps(lambda: self.added_bytes)
         self._table = array("i", [-1]) * SLOTS
         self.offset = 0
         self.added_bytes = 0
@@ -180,6 +180,7 @@ class ShardLanes:
 
     async def close(self) -> None:
         """Drop the connections."""
+        self._steps.close()
         for link in self._links.values():
             link.close()
         await end_tasks(*(it.task for it in self._lanes.values() if it.task is not None))
@@ -263,14 +264,13 @@ class ShardLanes:
             return
         most_seconds = GATHER_SECONDS if router.is_transaction else PLAIN_GATHER_SECONDS
         full_bytes = GATHER_BYTES // max(len(self._lanes), 1)
-        added = self.added_bytes - LOAD_BYTES
+        is_loaded = True
         while (
-            self.added_bytes - added >= LOAD_BYTES
+            is_loaded
             and router.bytes_of(lane.number) < full_bytes
             and time.monotonic() - lane.waiting_seconds < most_seconds
         ):
-            added = self.added_bytes
-            await asyncio.sleep(GATHER_STEP_SECONDS)
+            is_loaded = await self._steps.pass_one()
 
     async def _send_batch(self, lane: Lane) -> None:
         router = self._router
