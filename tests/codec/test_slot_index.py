@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from engine.codec import slot_router, stream
 from engine.codec.block import Block
+from engine.codec.command_keys import routing_rules
 from engine.codec.command_text import commands_in, encode
 from engine.codec.slots import SLOTS, key_slot
 from tests.codec.interpreted_form import interpreted
@@ -23,6 +24,17 @@ FORMS: dict[str, tuple[Any, Any]] = {
 }
 SHARDS = 3
 MARGIN_MS = 1_000_000_000
+# Their arguments are no keys, and they change what comes behind them.
+ELSEWHERE = {
+    b"CLUSTER",
+    b"REPLCONF",
+    b"MULTI",
+    b"EXEC",
+    b"SELECT",
+    b"SWAPDB",
+    b"FLUSHALL",
+    b"FLUSHDB",
+}
 
 keys = st.sampled_from(
     [b"a", b"{a}b", b"c", b"{}", b"x{", b"key:1", b"a longer key with {c} in it"]
@@ -112,6 +124,34 @@ def test_an_indexed_block_goes_where_it_goes_when_it_is_read(
     assert [it.data for it in told] == [it.data for it in plain]
     assert all(it.index is None for it in plain)
     assert routed(routing, told, tainted, skipped) == routed(routing, plain, tainted, skipped)
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_every_name_finds_its_rule(name: str) -> None:
+    """And what only looks like one: names of up to eight bytes are compared at once (slot_rules.py, rule_before_key)."""
+    transcoding, routing = FORMS[name]
+    known = [it.encode() for it in routing_rules()]
+    names = [
+        form
+        for it in known
+        for form in (
+            it,
+            it.lower(),
+            it[:-1],
+            it + b"X",
+            it + b" ",
+            it + b"\0",
+            it[1:],
+            it.swapcase(),
+        )
+        if form and form.upper() not in ELSEWHERE
+    ]
+    for at in range(0, len(names), 50):
+        wire = b"".join(encode(it, b"a", b"1", b"c") for it in names[at : at + 50])
+        plain = blocks_of(transcoding, [wire], tells_slots=False, is_behind=False)
+        told = blocks_of(transcoding, [wire], tells_slots=True, is_behind=False)
+        assert [it.data for it in told] == [it.data for it in plain]
+        assert routed(routing, told, None, None) == routed(routing, plain, None, None)
 
 
 def test_an_entry_is_a_command_and_the_rest_is_left_to_the_router() -> None:
