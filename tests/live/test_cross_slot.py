@@ -56,7 +56,7 @@ async def test_every_kind_under_load(name: str, start_server: StartServer, tmp_p
             status = run.task.status()
             assert status.cross_slot_resolved > 100
             assert status.cross_slot_split > 100
-            assert status.keys_resolved > 100
+            assert status.keys_resolved > 20  # one that waits is fetched once for many commands
             assert status.full_resyncs == 1
         assert marks(target) == []
 

@@ -55,6 +55,8 @@ async def test_every_kind_under_other_names(start_server: StartServer, tmp_path:
             at_target |= {key: value for (_, key), value in state_of(node.server, range(1)).items()}
 
         assert at_target == at_source
-        assert status.keys_resolved > 50
+        assert (
+            status.keys_resolved > 10
+        )  # a key that waits is fetched once for all commands that have written it
         assert status.cross_slot_resolved > 50
         assert marks(target) == []
